@@ -1,0 +1,74 @@
+"""The command line's entry: names the commands, imports one only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+import midog_qupath
+from midog_qupath.errors import MidogError
+
+#: Command -> one line of help; the module is ``midog_qupath.cli.<command>`` with a click command ``command``.
+COMMANDS = {
+    "info": "What is in a project, what is missing, which store reads it.",
+    "new": "Make a QuPath project from images.",
+    "export": "Training data from what pathologists drew.",
+    "train": "Train detector and classifier on a project or dataset.",
+    "annotate": "Find mitotic figures and put them into the project.",
+    "evaluate": "Measure detections against the ground truth in the project.",
+    "demo": "All of it on a generated project, in minutes, on a CPU.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when called: ``--help`` must not import torch."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order in which they are used."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command's module, or None for an unknown name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"midog_qupath.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands from their one-liners, importing none."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(midog_qupath.__version__, prog_name="midog-qupath")
+def cli() -> None:
+    """Find mitotic figures in QuPath projects, tell atypical from normal, and put them back for review."""
+
+
+def main() -> None:
+    """Run a command; every failure is one line on stderr and an exit code other than 0."""
+    try:
+        status = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        _fail("Cancelled.", 130)
+    except KeyboardInterrupt:
+        _fail("Cancelled.", 130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except MidogError as error:
+        _fail(f"Error: {error}", 1)
+    except OSError as error:
+        _fail(
+            f"Error: {error.strerror or error}: {error.filename or ''} Check the disk and the permissions.", 1
+        )
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo(" ".join(message.split()), err=True)
+    sys.exit(code)

@@ -1,0 +1,1 @@
+"""What a QuPath project is to us, and the ways into it."""

@@ -1,0 +1,31 @@
+"""Fixtures that several test files use."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real data beside the project; tests that need it skip where it is missing."""
+    if not DATA.is_dir():
+        pytest.skip("real data not found beside the project")
+    return DATA
+
+
+@pytest.fixture
+def real_project(data_dir: Path, tmp_path: Path) -> Path:
+    """A private copy of the real project without its pixels' cost: images are linked where possible."""
+    source = data_dir / "breast-mitosis"
+    target = tmp_path / "breast-mitosis"
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("images", "midog-qupath"))
+    try:
+        (target / "images").symlink_to(source / "images", target_is_directory=True)
+    except OSError:
+        shutil.copytree(source / "images", target / "images")
+    return target / "project.qpproj"
