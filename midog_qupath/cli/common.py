@@ -52,30 +52,33 @@ class TerminalProgress:
         from rich.console import Console
 
         self._console = Console(stderr=True, highlight=False)
+        self._bars: Any = None
 
     @contextmanager
     def task(self, label: str, total: float, unit: str) -> Iterator[Callable[[float], None]]:
-        """A bar with rate in ``unit``/s and time left."""
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        """A bar with rate in ``unit``/s and time left; tasks may stand inside one another."""
+        outermost = self._bars is None
+        if outermost:
+            self._bars = _bars(self._console)
+            self._bars.start()
+        bars = self._bars
+        task = bars.add_task(label, total=total, unit=unit, rate="")
 
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn(unit),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=self._console, transient=not sys.stderr.isatty()) as bars:
-            task = bars.add_task(label, total=total, rate="")
+        def advance(amount: float) -> None:
+            bars.advance(task, amount)
+            row = next(t for t in bars.tasks if t.id == task)
+            speed = row.finished_speed or row.speed
+            if speed:
+                bars.update(task, rate=f"{speed:.3g} {unit}/s")
 
-            def advance(amount: float) -> None:
-                bars.advance(task, amount)
-                speed = bars.tasks[0].finished_speed or bars.tasks[0].speed
-                if speed:
-                    bars.update(task, rate=f"{speed:.3g} {unit}/s")
-
+        try:
             yield advance
+        finally:
+            if outermost:
+                bars.stop()
+                self._bars = None
+            else:
+                bars.remove_task(task)
 
     def note(self, message: str) -> None:
         """One line for the user."""
@@ -84,3 +87,18 @@ class TerminalProgress:
     def warn(self, message: str) -> None:
         """One line that needs attention."""
         self._console.print(f"Warning: {message}", style="yellow", markup=False, soft_wrap=True)
+
+
+def _bars(console: Any) -> Any:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}"),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=not sys.stderr.isatty(),
+    )

@@ -1,0 +1,133 @@
+"""``midog-qupath train``: a model from projects or datasets."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from midog_qupath.cli.common import TerminalProgress, json_option, print_json
+from midog_qupath.errors import DatasetError
+
+
+class Duration(click.ParamType):
+    """A time like ``90s``, ``30m``, ``2h`` or ``1h30m``, in seconds."""
+
+    name = "duration"
+    _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0}  # noqa: RUF012
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds of a duration; a bare number is refused because its unit would be a guess."""
+        if isinstance(value, float):
+            return value
+        text = str(value).strip().lower()
+        parts = re.findall(r"(\d+(?:\.\d+)?)([hms])", text)
+        if not parts or "".join(n + u for n, u in parts) != text:
+            self.fail(f"{value!r} is no duration: write 45s, 30m, 2h or 1h30m.", param, ctx)
+        seconds = sum(float(number) * self._SECONDS[unit] for number, unit in parts)
+        if seconds <= 0:
+            self.fail("must be longer than nothing", param, ctx)
+        return seconds
+
+
+@click.command("train")
+@click.argument(
+    "sources", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PROJECT|DATASET..."
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="MODEL_DIR",
+    help="Folder of the model; default: <project>/midog-qupath/models/<time>. "
+    "A folder that holds an unfinished training of the same data and recipe is continued.",
+)  # fmt: skip
+@click.option("--recipe", default="standard", show_default=True, help="Shipped recipe, or a TOML file.")
+@click.option(
+    "--from", "start", metavar="MODEL|none", default=None,
+    help="Model (file or folder) to continue from; none: from scratch.",
+)  # fmt: skip
+@click.option(
+    "--time-limit", type=Duration(), help="Longest training time in all, e.g. 30m; default: by recipe."
+)
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True
+)
+@click.option("--seed", type=click.IntRange(min=0), help="Random seed; default: the recipe's.")
+@json_option
+def command(
+    sources: tuple[Path, ...],
+    output: Path | None,
+    recipe: str,
+    start: str | None,
+    time_limit: float | None,
+    device: str,
+    seed: int | None,
+    as_json: bool,
+) -> None:
+    """Train detector and classifier on what pathologists drew.
+
+    PROJECT is a project.qpproj or its folder (its exported dataset is used, and made first where there is
+    none); DATASET a folder that export wrote. Interrupted trainings continue when called again with the
+    same -o.
+    """
+    from midog_qupath.dataset.store import Dataset
+    from midog_qupath.inference.device import choose_device
+    from midog_qupath.learning.recipe import load_recipe
+    from midog_qupath.learning.train import TrainOptions, train
+    from midog_qupath.models.bundle import read_card
+
+    progress = TerminalProgress()
+    chosen = load_recipe(recipe)
+    if seed is not None:
+        chosen = chosen.model_copy(update={"seed": seed})
+    kind = choose_device(device)
+    folders = [_dataset_folder(source, progress) for source in sources]
+    datasets = [Dataset.open(folder) for folder in folders]
+    options = TrainOptions(
+        out=output or _default_output(folders[0]),
+        recipe=chosen,
+        start=_start_model(start, progress),
+        seconds=time_limit,
+        device=kind,
+    )
+    progress.note(f"Training {chosen.name} on {kind} into {options.out}")
+    model = train(datasets, options, progress)
+    progress.note(f"Model: {model}")
+    if as_json:
+        card = read_card(model)
+        print_json({"model": str(model), **card.model_dump(mode="json", exclude={"recipe"})})
+
+
+def _dataset_folder(source: Path, progress: TerminalProgress) -> Path:
+    """The dataset of a source: the folder itself, or the project's, exported first where there is none."""
+    if (source / "dataset.json").is_file():
+        return source
+    if source.suffix != ".qpproj" and not (source / "project.qpproj").exists():
+        raise DatasetError(
+            f"{source} is neither a project nor a dataset.",
+            "Give a project.qpproj, its folder, or a folder that `midog-qupath export` wrote.",
+        )
+    from midog_qupath.cli.export import export_with_defaults
+    from midog_qupath.project.qpproj import open_project
+
+    project = open_project(source)
+    folder = project.ours / "dataset"
+    if (folder / "dataset.json").is_file():
+        progress.note(f"Using the dataset exported before, {folder}; run export again after new annotations.")
+        return folder
+    return export_with_defaults(source, progress)
+
+
+def _default_output(dataset: Path) -> Path:
+    time = datetime.now().strftime("%Y%m%d-%H%M%S")
+    ours = dataset.parent if dataset.parent.name == "midog-qupath" else dataset
+    return ours / "models" / time
+
+
+def _start_model(start: str | None, progress: TerminalProgress) -> Path | None:
+    if start is None or start == "none":
+        progress.note("Starting from scratch.")
+        return None
+    progress.note(f"Starting from {start}.")
+    return Path(start)

@@ -1,0 +1,153 @@
+"""Training recipes: TOML files in ``training/recipes``; a misspelt key is refused.
+
+Every part of the method can be switched off here, so that its gain can be measured.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from midog_qupath.errors import RecipeError
+from midog_qupath.models.student import SIZE_MULTIPLE, NetworkConfig
+from midog_qupath.resources import shipped
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SamplingRecipe(_Strict):
+    """What a batch is made of. Shares need not sum to 1: they are weights."""
+
+    tile_px: int = Field(default=128, ge=SIZE_MULTIPLE, multiple_of=SIZE_MULTIPLE)
+    batch: int = Field(default=32, ge=2)
+    share_mitosis: float = Field(default=0.5, ge=0)
+    share_hard_negative: float = Field(default=0.25, ge=0)
+    share_field: float = Field(default=0.25, ge=0)
+    #: Part of the share of hard negatives that is mined rather than drawn by a person.
+    share_mined: float = Field(default=0.6, ge=0, le=1)
+    balance_domains: bool = True
+
+
+class AugmentationRecipe(_Strict):
+    """Strengths; 0 switches one off. Lengths in working pixels, scale relative."""
+
+    flip: bool = True
+    rotate: bool = True
+    scale: float = Field(default=0.15, ge=0, lt=1)
+    shift_px: float = Field(default=24.0, ge=0)
+    stain: float = Field(default=0.25, ge=0)
+    brightness: float = Field(default=0.08, ge=0)
+    blur: float = Field(default=1.2, ge=0)
+    noise: float = Field(default=4.0, ge=0)
+    jpeg: float = Field(default=0.3, ge=0, le=1)
+
+
+class OptimiserRecipe(_Strict):
+    """AdamW with linear warm-up and cosine decay."""
+
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.02, ge=0)
+    warmup: float = Field(default=0.05, ge=0, lt=1)
+    clip_norm: float = Field(default=5.0, gt=0)
+    ema: float = Field(default=0.995, ge=0, lt=1)
+    #: The learning rate of a training that starts from a model, relative to one from scratch.
+    from_model_factor: float = Field(default=0.3, gt=0, le=1)
+
+
+class TeacherRecipe(_Strict):
+    """Seed masks, teacher and pseudo-masks. ``masks = "disc"`` needs neither (the floor)."""
+
+    masks: Literal["teacher", "seeds", "disc"] = "teacher"
+    steps: int = Field(default=800, ge=1)
+    #: Part of the time limit that the teacher may use.
+    share_of_time: float = Field(default=0.18, gt=0, lt=1)
+    rounds: int = Field(default=1, ge=1, le=2)
+    #: Exponent of the generalised cross entropy; 0 = cross entropy, 1 = mean absolute error.
+    noise_tolerance: float = Field(default=0.5, ge=0, le=1)
+    normal_nuclei: bool = True
+    #: A pixel is a normal nucleus above, background below the complement, ignored in between.
+    confidence: float = Field(default=0.65, ge=0.5, lt=1)
+    #: The student starts from the teacher's weights.
+    warm_start: bool = True
+
+
+class StudentRecipe(_Strict):
+    """Student training; a weight of 0 switches its part off."""
+
+    steps: int = Field(default=4000, ge=1)
+    dice_weight: float = Field(default=1.0, ge=0)
+    mitosis_pixel_weight: float = Field(default=2.0, gt=0)
+    contrastive_weight: float = Field(default=0.1, ge=0)
+    contrastive_temperature: float = Field(default=0.1, gt=0)
+    contrastive_bank: int = Field(default=2048, ge=0)
+    adversarial_weight: float = Field(default=0.1, ge=0)
+    #: Highest factor of the gradient reversal layer; grows as in Ganin et al. 2016.
+    adversarial_strength: float = Field(default=0.5, ge=0)
+    classifier_weight: float = Field(default=0.5, ge=0)
+    soft_labels: bool = True
+    #: Where in training (0..1) the student mines look-alikes; it starts with those of the teacher.
+    mine_at: tuple[float, ...] = (0.5,)
+
+
+class OperatingPointRecipe(_Strict):
+    """How the threshold is chosen on the left-out validation cases."""
+
+    verifier_weight: float = Field(default=0.5, ge=0, le=1)
+
+
+class Recipe(_Strict):
+    """A whole training."""
+
+    name: str
+    description: str = ""
+    seed: int = 0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    checkpoint_seconds: float = Field(default=120.0, gt=0)
+    workers: int = Field(default=0, ge=0)
+    network: NetworkConfig = NetworkConfig()
+    sampling: SamplingRecipe = SamplingRecipe()
+    augmentation: AugmentationRecipe = AugmentationRecipe()
+    optimiser: OptimiserRecipe = OptimiserRecipe()
+    teacher: TeacherRecipe = TeacherRecipe()
+    student: StudentRecipe = StudentRecipe()
+    operating_point: OperatingPointRecipe = OperatingPointRecipe()
+
+    @model_validator(mode="after")
+    def _classifier_is_trained(self) -> Recipe:
+        if self.operating_point.verifier_weight > 0 and self.student.classifier_weight == 0:
+            raise ValueError("operating_point.verifier_weight needs student.classifier_weight above 0")
+        return self
+
+
+def load_recipe(name: str) -> Recipe:
+    """Read a recipe: the name of a shipped one, or the path of a TOML file.
+
+    Raises
+    ------
+    RecipeError
+        Unknown recipe, broken TOML, unknown key or value out of range.
+    """
+    path = Path(name)
+    if path.suffix != ".toml":
+        path = shipped("recipes") / f"{name}.toml"
+    if not path.is_file():
+        raise RecipeError(f"There is no recipe {name!r}.", f"Shipped ones: {', '.join(recipe_names())}.")
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return Recipe.model_validate({"name": path.stem, **values})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"The recipe {path} is not valid TOML: {error}.", "Correct that line.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "recipe"
+        raise RecipeError(f"The recipe {path}: {key}: {first['msg']}.", "Correct that key.") from error
+
+
+def recipe_names() -> list[str]:
+    """Names of the shipped recipes."""
+    return sorted(path.stem for path in shipped("recipes").glob("*.toml"))

@@ -1,0 +1,173 @@
+"""Training tiles: which place to look at, and what is known there.
+
+A batch is a pure function of (seed, step): an interrupted training continues with the same batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from midog_qupath.learning.augment import Placement, Rng, place, recolour, warp, warp_labels
+from midog_qupath.learning.ground import Ground, Spot, SpotSet
+from midog_qupath.learning.recipe import AugmentationRecipe, SamplingRecipe
+from midog_qupath.learning.seeds import IGNORE
+from midog_qupath.models.student import HARD_NEGATIVE, MITOSIS, NUCLEUS
+
+#: Objects of one tile that the contrastive and adversarial parts look at.
+_OBJECTS_A_TILE = 5
+#: Components smaller than this (output pixels) carry no usable embedding.
+_MIN_COMPONENT = 6
+#: A candidate nearer to the tile's border than this (working pixels) is not shown to the classifier.
+_MARGIN_PX = 12.0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one training step sees. h = tile / stride.
+
+    ``images`` (B, tile, tile, 3) uint8; ``targets`` (B, h, h) uint8 pixel classes, 255 ignored;
+    ``components`` (B, h, h) int64 numbers of objects counted from 1 through the batch, 0 elsewhere;
+    ``component_class``, ``component_domain`` (K,) int64;
+    ``positions`` (N, 3) float32 batch index, y, x of candidates in tile pixels;
+    ``candidate_target`` (N, 3) float32 not a mitosis, normal, atypical; ``candidate_typed`` (N,) bool:
+    False where a mitotic figure may be of either type.
+    """
+
+    images: NDArray[np.uint8]
+    targets: NDArray[np.uint8]
+    components: NDArray[np.int64]
+    component_class: NDArray[np.int64]
+    component_domain: NDArray[np.int64]
+    positions: NDArray[np.float32]
+    candidate_target: NDArray[np.float32]
+    candidate_typed: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class TileSource:
+    """Draws tiles from labelled ground. ``stride``: tile pixels per output pixel."""
+
+    ground: Ground
+    sampling: SamplingRecipe
+    augmentation: AugmentationRecipe
+    stride: int
+    seed: int
+    #: Look-alikes that mining found, beside those a person labelled.
+    mined: SpotSet
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step."""
+        rng = np.random.default_rng((self.seed, step))
+        return _collate([self._tile(rng, self._draw(rng)) for _ in range(self.sampling.batch)])
+
+    def _draw(self, rng: Rng) -> Spot:
+        drawn, mined = self.ground.hard_negatives, self.mined
+        shares = {
+            "mitosis": self.sampling.share_mitosis if self.ground.mitoses else 0.0,
+            "negative": self.sampling.share_hard_negative if drawn or mined else 0.0,
+            "field": self.sampling.share_field if self.ground.has_fields else 0.0,
+        }
+        kind = _choose(rng, shares)
+        if kind == "field":
+            return self.ground.random_spot(rng)
+        if kind == "mitosis":
+            return self.ground.mitoses.draw(rng, self.sampling.balance_domains)
+        from_mined = bool(mined) and (not drawn or rng.random() < self.sampling.share_mined)
+        return (mined if from_mined else drawn).draw(rng, self.sampling.balance_domains)
+
+    def _tile(self, rng: Rng, spot: Spot) -> _Tile:
+        placement = place(rng, (spot.x, spot.y), self.sampling.tile_px, self.augmentation)
+        pixels, labels, origin = self.ground.window(spot, placement.bounds())
+        local = placement.seen_from(origin)
+        image = recolour(rng, warp(pixels, local), self.augmentation)
+        middle = slice(self.stride // 2, None, self.stride)
+        target = warp_labels(labels, local, IGNORE)[middle, middle]
+        components, classes = _components(rng, target)
+        candidates = self._candidates(spot, placement) + self._nucleus(components, classes)
+        return _Tile(image, target, components, classes, spot.domain, candidates)
+
+    def _candidates(self, spot: Spot, placement: Placement) -> list[_Candidate]:
+        """The labelled and mined objects that lie well inside the tile."""
+        others = self.ground.beside(spot) + self.mined.beside(spot)
+        if not others:
+            return []
+        inside = placement.apply(np.array([(other.x, other.y) for other in others]))
+        low, high = _MARGIN_PX, self.sampling.tile_px - _MARGIN_PX
+        return [
+            _Candidate(float(y), float(x), other.target(), other.typed)
+            for other, (x, y) in zip(others, inside, strict=True)
+            if low <= min(x, y) and max(x, y) <= high
+        ]
+
+    def _nucleus(self, components: NDArray[np.int64], classes: list[int]) -> list[_Candidate]:
+        """One normal nucleus of the tile, for the classifier to know what is no mitosis."""
+        if NUCLEUS not in classes:
+            return []
+        number = classes.index(NUCLEUS) + 1
+        y, x = np.argwhere(components == number).mean(axis=0) * self.stride + self.stride / 2
+        return [_Candidate(float(y), float(x), (1.0, 0.0, 0.0), True)]
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    y: float
+    x: float
+    target: tuple[float, float, float]
+    typed: bool
+
+
+@dataclass(frozen=True)
+class _Tile:
+    image: NDArray[np.uint8]
+    target: NDArray[np.uint8]
+    components: NDArray[np.int64]
+    classes: list[int]
+    domain: int
+    candidates: list[_Candidate]
+
+
+def _choose(rng: Rng, shares: Mapping[str, float]) -> str:
+    names = list(shares)
+    weights = np.array([shares[name] for name in names])
+    return names[int(rng.choice(len(names), p=weights / weights.sum()))]
+
+
+def _components(rng: Rng, target: NDArray[np.uint8]) -> tuple[NDArray[np.int64], list[int]]:
+    """Number up to five objects of a tile from 1 (mitoses and look-alikes first), and their classes."""
+    numbered = np.zeros(target.shape, dtype=np.int64)
+    classes: list[int] = []
+    for pixel_class in (MITOSIS, HARD_NEGATIVE, NUCLEUS):
+        count, parts, stats, _ = cv2.connectedComponentsWithStats(
+            (target == pixel_class).astype(np.uint8), connectivity=4
+        )
+        large = [i for i in range(1, count) if stats[i, cv2.CC_STAT_AREA] >= _MIN_COMPONENT]
+        for part in rng.permutation(large)[: _OBJECTS_A_TILE - len(classes)]:
+            classes.append(pixel_class)
+            numbered[parts == part] = len(classes)
+    return numbered, classes
+
+
+def _collate(tiles: list[_Tile]) -> Batch:
+    components: list[NDArray[np.int64]] = []
+    classes: list[int] = []
+    domains: list[int] = []
+    for tile in tiles:
+        components.append(np.where(tile.components > 0, tile.components + len(classes), 0))
+        classes.extend(tile.classes)
+        domains.extend([tile.domain] * len(tile.classes))
+    candidates = [(i, c) for i, tile in enumerate(tiles) for c in tile.candidates]
+    return Batch(
+        images=np.stack([tile.image for tile in tiles]),
+        targets=np.stack([tile.target for tile in tiles]),
+        components=np.stack(components),
+        component_class=np.array(classes, dtype=np.int64),
+        component_domain=np.array(domains, dtype=np.int64),
+        positions=np.array([(i, c.y, c.x) for i, c in candidates], dtype=np.float32).reshape(-1, 3),
+        candidate_target=np.array([c.target for _, c in candidates], dtype=np.float32).reshape(-1, 3),
+        candidate_typed=np.array([c.typed for _, c in candidates], dtype=bool),
+    )

@@ -1,0 +1,139 @@
+"""A whole training: seeds, teacher, pseudo-masks, student with classifier, operating point, bundle."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from midog_qupath.dataset.format import ImageRow, ObjectRow
+from midog_qupath.dataset.store import Dataset
+from midog_qupath.errors import DatasetError
+from midog_qupath.learning.fitting import fit_recipe, knows_types
+from midog_qupath.learning.ground import Ground, gather
+from midog_qupath.learning.objective import choose_compute
+from midog_qupath.learning.operating_point import choose_operating_point
+from midog_qupath.learning.recipe import Recipe
+from midog_qupath.learning.runlog import RunLog, draw_curves
+from midog_qupath.learning.student import study
+from midog_qupath.learning.teacher import teach
+from midog_qupath.learning.training import Training
+from midog_qupath.learning.versions import software_versions
+from midog_qupath.learning.workfolder import WorkFolder
+from midog_qupath.models.bundle import Bundle, BundleCard, OperatingPoint, load_bundle, save_bundle
+from midog_qupath.models.student import Student
+from midog_qupath.progress import Progress
+
+Keep = Callable[[ObjectRow | ImageRow], bool]
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Where and how to train. ``start``: a model to continue from; ``seconds``: time limit in all."""
+
+    out: Path
+    recipe: Recipe
+    start: Path | None = None
+    seconds: float | None = None
+    device: str = "cpu"
+
+
+def train(datasets: Sequence[Dataset], options: TrainOptions, progress: Progress) -> Path:
+    """Train a model on the training cases of datasets; returns the bundle's path.
+
+    Validation cases choose the operating point, test cases are not looked at. An interrupted training
+    continues when it is called again with the same folder, data and recipe.
+
+    Raises
+    ------
+    DatasetError
+        If there is nothing to learn a mitosis, or nothing to learn its absence from.
+    ModelError
+        If the folder is taken, or the model to start from cannot be read.
+    """
+    started = time.monotonic()
+    start = load_bundle(options.start, options.device) if options.start else None
+    asked = options.recipe
+    if start:
+        asked = asked.model_copy(update={"network": start.card.network})
+    ground = gather(datasets, _in_split("train"), asked.student.soft_labels)
+    recipe = fit_recipe(asked, ground, progress)
+    folder = WorkFolder(options.out)
+    if folder.begin(_settings(datasets, options)):
+        progress.note(f"Continuing the training in {options.out}.")
+    training = Training(
+        recipe=recipe,
+        ground=ground,
+        card=_card(datasets, options, recipe, ground),
+        compute=choose_compute(options.device, recipe.precision),
+        folder=folder,
+        log=RunLog(folder.log),
+        progress=progress,
+        seconds=options.seconds,
+        started=started,
+        start=start.network if start else None,
+    )
+    student = study(training, teach(training))
+    return _finish(training, datasets, student, ground.domains)
+
+
+def _in_split(split: str) -> Keep:
+    return lambda row: row.split == split
+
+
+def _settings(datasets: Sequence[Dataset], options: TrainOptions) -> dict[str, Any]:
+    """What must be the same for an interrupted training to continue."""
+    return {
+        "datasets": [data.sha256 for data in datasets],
+        "recipe": options.recipe.model_dump(mode="json"),
+        "start": str(options.start) if options.start else None,
+        "time_limit_seconds": options.seconds,
+    }
+
+
+def _card(datasets: Sequence[Dataset], options: TrainOptions, recipe: Recipe, ground: Ground) -> BundleCard:
+    trained = {label.row.case for area in ground.areas for label in area.labels}
+    trained |= {area.image.case for area in ground.areas if area.exhaustive.any()}
+    return BundleCard(
+        name=options.out.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        network=recipe.network,
+        has_atypical=knows_types(ground) and recipe.student.classifier_weight > 0,
+        trained_cases=tuple(sorted(trained)),
+        domains=ground.domains,
+        dataset_sha256=tuple(data.sha256 for data in datasets),
+        recipe=recipe.model_dump(mode="json"),
+        software=software_versions(),
+    )
+
+
+def _finish(
+    training: Training, datasets: Sequence[Dataset], student: Student, domains: tuple[str, ...]
+) -> Path:
+    """Choose the operating point, write the bundle and the curves, remove the work files."""
+    weight = training.recipe.operating_point.verifier_weight
+    card = training.card.model_copy(update={"operating_point": OperatingPoint(verifier_weight=weight)})
+    validation = _validation(datasets, domains)
+    point = choose_operating_point(Bundle(card, student.eval(), ""), validation, weight, training.progress)
+    tuned = _cases(validation) if validation else ()
+    card = card.model_copy(update={"operating_point": point, "tuned_cases": tuned})
+    save_bundle(training.folder.model, card, student)
+    draw_curves(training.folder.log, training.folder.curves)
+    training.folder.clean()
+    training.progress.note(f"Threshold {point.threshold:.3f}, chosen on {point.chosen_on}.")
+    return training.folder.model
+
+
+def _validation(datasets: Sequence[Dataset], domains: tuple[str, ...]) -> Ground | None:
+    try:
+        return gather(datasets, _in_split("val"), soft_labels=False, domains=domains)
+    except DatasetError:
+        return None
+
+
+def _cases(ground: Ground) -> tuple[str, ...]:
+    cases = {label.row.case for area in ground.areas for label in area.labels}
+    return tuple(sorted(cases | {area.image.case for area in ground.areas if area.exhaustive.any()}))

@@ -1,0 +1,84 @@
+"""What the parts of one training share."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from midog_qupath.learning.ground import Ground
+from midog_qupath.learning.objective import Compute
+from midog_qupath.learning.phase import Phase
+from midog_qupath.learning.recipe import Recipe
+from midog_qupath.learning.runlog import RunLog
+from midog_qupath.learning.workfolder import WorkFolder
+from midog_qupath.models.bundle import BundleCard
+from midog_qupath.models.student import Student
+from midog_qupath.progress import Progress
+
+#: Part of the time limit kept for choosing the operating point at the end.
+_RESERVE = 0.05
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training: recipe as fitted to the data, ground without pixel classes, card without results.
+
+    ``seconds``: time limit in all, None for none. ``started``: monotonic clock. ``start``: network to
+    continue from.
+    """
+
+    recipe: Recipe
+    ground: Ground
+    card: BundleCard
+    compute: Compute
+    folder: WorkFolder
+    log: RunLog
+    progress: Progress
+    seconds: float | None
+    started: float
+    start: Student | None
+
+    def seconds_left(self) -> float | None:
+        """Time until the limit less the reserve for the operating point; None without a limit."""
+        if self.seconds is None:
+            return None
+        return max(self.seconds * (1 - _RESERVE) - (time.monotonic() - self.started), 1.0)
+
+    def new_network(self) -> Student:
+        """A network to train, from the model to continue from or from its random start, on the device."""
+        torch.manual_seed(self.recipe.seed)
+        network = Student(self.recipe.network)
+        if self.start is not None:
+            network.load_state_dict(self.start.state_dict())
+        return self.place(network)
+
+    def place(self, network: Student) -> Student:
+        """Put a network on the device, channels last in memory."""
+        network.to(self.compute.device)
+        return network.to(memory_format=torch.channels_last)
+
+    def phase(self, name: str, steps: int, seconds: float | None) -> Phase:
+        """A phase of this training."""
+        optimiser = self.recipe.optimiser
+        if self.start is not None:
+            rate = optimiser.learning_rate * optimiser.from_model_factor
+            optimiser = optimiser.model_copy(update={"learning_rate": rate})
+        return Phase(
+            name=name,
+            steps=steps,
+            seconds=seconds,
+            optimiser=optimiser,
+            seed=self.recipe.seed,
+            checkpoint=self.folder.checkpoint(name),
+            checkpoint_seconds=self.recipe.checkpoint_seconds,
+        )
+
+
+def frozen(module: nn.Module) -> nn.Module:
+    """A moving average learns nothing by itself."""
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    return module.eval()

@@ -1,0 +1,93 @@
+"""The folder of a training: what it was started with, where it stands, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midog_qupath import files
+from midog_qupath.errors import ModelError
+from midog_qupath.learning.ground import Spot, SpotSet
+from midog_qupath.models.bundle import FILE_NAME
+
+
+class WorkFolder:
+    """MODEL_DIR. ``work/`` holds checkpoints and masks until the model is finished."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.model = path / FILE_NAME
+        self.log = path / "log.csv"
+        self.curves = path / "curves.png"
+        self._work = path / "work"
+
+    def begin(self, settings: dict[str, Any]) -> bool:
+        """Take possession of the folder; True if an interrupted training with these settings continues.
+
+        Raises
+        ------
+        ModelError
+            If the folder holds a finished model, or a training with other settings.
+        """
+        if self.model.exists():
+            raise ModelError(f"{self.path} already holds a model.", "Give another folder with -o.")
+        file = self.path / "settings.json"
+        if not file.is_file():
+            self._work.mkdir(parents=True, exist_ok=True)
+            files.write_json(file, settings)
+            return False
+        if json.loads(file.read_text(encoding="utf-8")) != json.loads(json.dumps(settings)):
+            raise ModelError(
+                f"{self.path} holds an unfinished training on other data or with another recipe.",
+                "Give another folder with -o, or delete that one.",
+            )
+        return True
+
+    def checkpoint(self, phase: str) -> Path:
+        """Where a phase keeps its checkpoint."""
+        return self._work / f"{phase}.pt"
+
+    def finished(self, phase: str) -> bool:
+        """Whether a phase has been completed."""
+        return (self._work / f"{phase}.done").is_file()
+
+    def finish(self, phase: str) -> None:
+        """Remember that a phase is complete."""
+        files.write_bytes(self._work / f"{phase}.done", b"")
+
+    def save_maps(self, name: str, maps: Sequence[NDArray[np.uint8]]) -> None:
+        """Keep pixel-class maps (compressed) for a training that continues."""
+        with files.atomic_writer(self._work / f"{name}.npz") as stream:
+            np.savez_compressed(stream, *maps)
+
+    def load_maps(self, name: str) -> list[NDArray[np.uint8]] | None:
+        """Maps saved before, or None."""
+        file = self._work / f"{name}.npz"
+        if not file.is_file():
+            return None
+        with np.load(file) as stored:
+            return [stored[key] for key in stored.files]
+
+    def save_spots(self, name: str, spots: SpotSet) -> None:
+        """Keep mined look-alikes for a training that continues."""
+        files.write_json(self._work / f"{name}.json", [asdict(spot) for spot in spots.spots])
+
+    def load_spots(self, name: str) -> SpotSet | None:
+        """Look-alikes saved before, or None."""
+        file = self._work / f"{name}.json"
+        if not file.is_file():
+            return None
+        rows = json.loads(file.read_text(encoding="utf-8"))
+        return SpotSet(tuple(Spot(**{**row, "window": tuple(row["window"])}) for row in rows))
+
+    def clean(self) -> None:
+        """Remove checkpoints and masks of a finished training."""
+        for file in self._work.iterdir():
+            file.unlink()
+        self._work.rmdir()

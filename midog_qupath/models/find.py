@@ -1,0 +1,42 @@
+"""Which model a command uses when it is told none, or a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from midog_qupath.errors import ModelError
+from midog_qupath.project.model import Project
+
+#: Name of the bundle inside a MODEL_DIR.
+MODEL_FILE = "model.safetensors"
+
+
+def find_model(project: Project, option: Path | None) -> tuple[Path, str]:
+    """The model's file, and in words why it was taken.
+
+    An ``option`` (a file, or the folder that a training made) decides; else the newest model of the
+    project, by the name of its folder, which is the time of its training.
+
+    Raises
+    ------
+    ModelError
+        If the option names no model, or the project has none.
+    """
+    if option is not None:
+        return _named(option), "given by --model"
+    trained = sorted((project.ours / "models").glob(f"*/{MODEL_FILE}"))
+    if trained:
+        return trained[-1], f"the newest of {len(trained)} in this project"
+    raise ModelError(
+        f"{project.path} has no trained model yet, and this version ships none.",
+        f"Run `midog-qupath train {project.path}` first, or give --model.",
+    )
+
+
+def _named(option: Path) -> Path:
+    file = option / MODEL_FILE if option.is_dir() else option
+    if not file.is_file():
+        raise ModelError(
+            f"There is no model at {option}.", "Give the folder or file that `midog-qupath train` made."
+        )
+    return file

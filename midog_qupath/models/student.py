@@ -1,0 +1,176 @@
+"""The network: a UNet with four pixel classes, and a multi-scale classifier on its feature maps.
+
+The teacher is the same network, trained on seed masks.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Literal, NamedTuple
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
+from segmentation_models_pytorch.encoders import get_encoder
+from torch import Tensor, nn
+from torchvision.ops import roi_align
+
+#: Pixel classes, in the order of the segmentation logits.
+BACKGROUND, NUCLEUS, HARD_NEGATIVE, MITOSIS = range(4)
+#: Object classes, in the order of the classifier's logits.
+NOT_MITOSIS, NORMAL, ATYPICAL = range(3)
+#: Strides of the encoder maps the classifier looks at, beside the decoder's last map.
+_CLASSIFIER_LEVELS = (2, 3, 4)
+#: Input height and width must be multiples of this (the encoder's deepest stride).
+SIZE_MULTIPLE = 32
+
+
+class NetworkConfig(BaseModel):
+    """Shape of the network; everything needed to build it before weights are loaded.
+
+    ``decoder_channels``: one number a decoder block; five blocks give an output at full working
+    resolution, four at stride 2, three at stride 4. ``windows_px``: sides (working pixels) of the
+    squares around a candidate that the classifier pools.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    encoder: str = "resnet18"
+    encoder_weights: Literal["imagenet"] | None = None
+    decoder_channels: tuple[int, ...] = Field(default=(128, 64, 48, 32), min_length=3, max_length=5)
+    embedding_dim: int = Field(default=64, ge=8)
+    windows_px: tuple[int, ...] = (40, 80)
+    classifier_channels: int = Field(default=48, ge=8)
+
+    @property
+    def stride(self) -> int:
+        """Working pixels per output pixel."""
+        return int(2 ** (5 - len(self.decoder_channels)))
+
+
+class StudentOutput(NamedTuple):
+    """``logits`` (B, 4, H/stride, W/stride); ``features``: decoder map, encoder maps at strides 4, 8, 16."""
+
+    logits: Tensor
+    features: tuple[Tensor, ...]
+
+
+class Student(nn.Module):
+    """UNet, embedding head and multi-scale candidate classifier."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = get_encoder(config.encoder, in_channels=3, depth=5, weights=config.encoder_weights)
+        channels = self.encoder.out_channels
+        self.decoder = UnetDecoder(
+            encoder_channels=channels,
+            decoder_channels=config.decoder_channels,
+            n_blocks=len(config.decoder_channels),
+        )
+        width = config.decoder_channels[-1]
+        self.head = nn.Conv2d(width, 4, kernel_size=1)
+        self.embedding = nn.Sequential(
+            nn.Linear(width, width), nn.ReLU(), nn.Linear(width, config.embedding_dim)
+        )
+        maps = (width, *(channels[level] for level in _CLASSIFIER_LEVELS))
+        self.classifier = MultiScaleClassifier(
+            maps, (config.stride, 4, 8, 16), config.windows_px, config.classifier_channels
+        )
+
+    def forward(self, images: Tensor) -> StudentOutput:
+        """Segment normalised images.
+
+        Parameters
+        ----------
+        images
+            (B, 3, H, W) float, normalised; H and W multiples of 32.
+        """
+        encoded = self.encoder(images.to(self.head.weight.dtype))
+        decoded = self.decoder(encoded)
+        features = (decoded, *(encoded[level] for level in _CLASSIFIER_LEVELS))
+        return StudentOutput(self.head(decoded), features)
+
+    def segment_in(self, dtype: torch.dtype) -> Student:
+        """A copy whose UNet computes in ``dtype`` (bfloat16 for speed); its classifier stays float32."""
+        twin = copy.deepcopy(self)
+        for part in (twin.encoder, twin.decoder, twin.head):
+            part.to(dtype)
+        return twin
+
+    def classify(self, features: tuple[Tensor, ...], positions: Tensor) -> Tensor:
+        """Logits (N, 3) of not a mitosis, normal, atypical at candidate positions.
+
+        Parameters
+        ----------
+        features
+            As returned by :meth:`forward`.
+        positions
+            (N, 3) float: index in the batch, y, x in working pixels of the input.
+        """
+        logits: Tensor = self.classifier(features, positions)
+        return logits
+
+    def project(self, pooled: Tensor) -> Tensor:
+        """Unit-length contrastive embeddings (N, D) of pooled decoder features (N, C)."""
+        return nn.functional.normalize(self.embedding(pooled), dim=1)
+
+
+class MultiScaleClassifier(nn.Module):
+    """Pools every feature map around a candidate at several window sizes and classifies what it sees.
+
+    ``map_channels`` and ``map_strides`` describe the feature maps; each window is resampled to 8 x 8.
+    """
+
+    _GRID = 8
+
+    def __init__(
+        self,
+        map_channels: tuple[int, ...],
+        map_strides: tuple[int, ...],
+        windows_px: tuple[int, ...],
+        channels: int,
+    ) -> None:
+        super().__init__()
+        self.strides = map_strides
+        self.windows = windows_px
+        self.squeeze = nn.ModuleList(nn.Conv2d(c, channels, kernel_size=1) for c in map_channels)
+        joint = channels * len(map_channels)
+        self.trunks = nn.ModuleList(_trunk(joint, 2 * channels) for _ in windows_px)
+        self.out = nn.Sequential(nn.Dropout(0.25), nn.Linear(4 * channels * len(windows_px), 3))
+
+    def forward(self, features: tuple[Tensor, ...], positions: Tensor) -> Tensor:
+        """Logits (N, 3); see :meth:`Student.classify`."""
+        # The feature maps may be bfloat16; the classifier looks at few pixels and stays float32.
+        squeezed = [
+            conv(f.to(conv.weight.dtype)).float() for conv, f in zip(self.squeeze, features, strict=True)
+        ]
+        pooled = [
+            self._look(squeezed, positions.float(), window, trunk)
+            for window, trunk in zip(self.windows, self.trunks, strict=True)
+        ]
+        logits: Tensor = self.out(torch.cat(pooled, dim=1)).float()
+        return logits
+
+    def _look(self, maps: list[Tensor], positions: Tensor, window_px: int, trunk: nn.Module) -> Tensor:
+        half = window_px / 2
+        index, y, x = positions.unbind(dim=1)
+        boxes = torch.stack([index, x - half, y - half, x + half, y + half], dim=1)
+        windows = [
+            roi_align(m, boxes, self._GRID, spatial_scale=1 / stride, sampling_ratio=2, aligned=True)
+            for m, stride in zip(maps, self.strides, strict=True)
+        ]
+        seen = trunk(torch.cat(windows, dim=1))
+        return torch.cat([seen.mean(dim=(2, 3)), seen.amax(dim=(2, 3))], dim=1)
+
+
+def _trunk(channels_in: int, channels: int) -> nn.Sequential:
+    # Group norm: candidates come in batches of any size, one included.
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels, 3, padding=1, bias=False),
+        nn.GroupNorm(8, channels),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+        nn.GroupNorm(8, channels),
+        nn.ReLU(inplace=True),
+    )

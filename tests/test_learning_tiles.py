@@ -1,0 +1,107 @@
+"""Tiles: geometry, determinism, and that nothing is seen across the cells of a mosaic."""
+
+from pathlib import Path
+
+import numpy as np
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from learning_data import make_dataset
+
+from midog_qupath.dataset.format import AreaRow, ImageRow, ObjectRow
+from midog_qupath.dataset.store import Dataset, DatasetMeta, write_dataset, write_pixels
+from midog_qupath.learning.augment import place, warp
+from midog_qupath.learning.ground import Ground, SpotSet, gather
+from midog_qupath.learning.pseudo_masks import first_masks
+from midog_qupath.learning.recipe import AugmentationRecipe, SamplingRecipe
+from midog_qupath.learning.tiles import TileSource
+from midog_qupath.units import WORKING_MPP
+
+STILL = AugmentationRecipe(
+    flip=False, rotate=False, scale=0, shift_px=0, stain=0, brightness=0, blur=0, noise=0, jpeg=0
+)
+
+
+def _source(ground: Ground, augmentation: AugmentationRecipe, seed: int = 0) -> TileSource:
+    ready = ground.with_maps([first_masks(area, "disc", nuclei=True) for area in ground.areas])
+    return TileSource(ready, SamplingRecipe(tile_px=96, batch=6), augmentation, 2, seed, SpotSet(()))
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 1000), x=st.floats(30, 70), y=st.floats(30, 70))
+def test_an_object_appears_where_its_placement_says(seed: int, x: float, y: float) -> None:
+    image = np.zeros((100, 100, 3), dtype=np.uint8)
+    ys, xs = np.mgrid[:100, :100] + 0.5
+    image[np.hypot(xs - x, ys - y) < 5] = 255
+    image = np.pad(image, ((60, 60), (60, 60), (0, 0)))
+    quiet = AugmentationRecipe(shift_px=6)
+    placement = place(np.random.default_rng(seed), (x + 60, y + 60), 64, quiet)
+    tile = warp(image, placement)[..., 0].astype(float)
+    seen_y, seen_x = np.argwhere(tile > 127).mean(axis=0) + 0.5
+    (expected_x, expected_y) = placement.apply(np.array([[x + 60, y + 60]]))[0]
+    assert abs(seen_x - expected_x) < 1.0
+    assert abs(seen_y - expected_y) < 1.0
+
+
+def test_a_batch_depends_on_seed_and_step_alone(tmp_path: Path) -> None:
+    ground = gather([make_dataset(tmp_path / "d")], lambda row: row.split == "train", soft_labels=True)
+    first, again = (_source(ground, AugmentationRecipe()).batch(7) for _ in range(2))
+    other = _source(ground, AugmentationRecipe()).batch(8)
+    assert np.array_equal(first.images, again.images)
+    assert np.array_equal(first.targets, again.targets)
+    assert not np.array_equal(first.images, other.images)
+
+
+def test_candidates_lie_on_their_objects(tmp_path: Path) -> None:
+    ground = gather([make_dataset(tmp_path / "d")], lambda row: row.split == "train", soft_labels=True)
+    batch = _source(ground, AugmentationRecipe(shift_px=8)).batch(1)
+    for (index, y, x), target in zip(batch.positions, batch.candidate_target, strict=True):
+        pixel_class = batch.targets[int(index), int(y / 2), int(x / 2)]
+        assert pixel_class in ((3,) if target[0] == 0 else (1, 2))
+
+
+def _mosaic(folder: Path) -> Dataset:
+    pixels = np.zeros((128, 256, 3), dtype=np.uint8)
+    pixels[:, :128], pixels[:, 128:] = 200, 90
+    area = AreaRow("mosaic", 0.0, 0.0, 1.0, 256, 128, "pixels/mosaic.npy")
+    folder.mkdir()
+    write_pixels(folder, area, pixels)
+    image = ImageRow("mosaic", "mosaic", "d", 256, 128, WORKING_MPP, "objects", 128, None, 0.0, "train")
+    objects = [
+        ObjectRow(
+            "mosaic",
+            f"slide-{i}",
+            "d",
+            "Mitosis",
+            "normal",
+            64.0 + 128 * i,
+            64.0,
+            "rectangle",
+            shapely.to_wkb(shapely.box(39 + 128 * i, 39, 89 + 128 * i, 89)),
+            0,
+            3,
+            i,
+            "train",
+            str(i),
+        )
+        for i in range(2)
+    ]
+    write_dataset(folder, DatasetMeta(), [image], objects, [area])
+    return Dataset.open(folder)
+
+
+def test_nothing_is_seen_across_a_cell_border(tmp_path: Path) -> None:
+    ground = gather([_mosaic(tmp_path / "m")], lambda row: True, soft_labels=True)
+    moving = STILL.model_copy(update={"shift_px": 40.0, "rotate": True, "scale": 0.3})
+    for step in range(5):
+        batch = _source(ground, moving).batch(step)
+        for tile in batch.images:
+            values = set(np.unique(tile))
+            assert values in ({200}, {90})
+
+
+def test_only_the_labels_extent_of_a_mosaic_cell_is_known(tmp_path: Path) -> None:
+    ground = gather([_mosaic(tmp_path / "m")], lambda row: True, soft_labels=True)
+    target = _source(ground, STILL).batch(0).targets[0]
+    known = np.argwhere(target != 255) * 2 - 96 / 2
+    assert np.abs(known).max() <= 26

@@ -1,0 +1,139 @@
+"""A tiny whole training: loss falls, parts switch off, and it continues as if never interrupted."""
+
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from learning_data import make_dataset
+
+from midog_qupath.errors import DatasetError, ModelError, RecipeError
+from midog_qupath.learning.recipe import Recipe, load_recipe, recipe_names
+from midog_qupath.learning.runlog import read_log
+from midog_qupath.learning.train import TrainOptions, train
+from midog_qupath.models.bundle import load_bundle
+
+TINY = Recipe.model_validate(
+    {
+        "name": "tiny",
+        "precision": "fp32",
+        "network": {
+            "encoder": "tu-mobilenetv3_small_050",
+            "decoder_channels": [32, 16, 16, 16],
+            "classifier_channels": 8,
+        },
+        "sampling": {"tile_px": 64, "batch": 6},
+        "optimiser": {"learning_rate": 4e-3, "ema": 0.9},
+        "teacher": {"steps": 6},
+        "student": {"steps": 60, "contrastive_bank": 64},
+    }
+)
+
+
+class Listener:
+    """Progress that remembers what it was told and can interrupt."""
+
+    def __init__(self, stop_at: tuple[str, int] | None = None) -> None:
+        self.said: list[str] = []
+        self._stop_at = stop_at
+
+    @contextmanager
+    def task(self, label: str, total: float, unit: str):  # type: ignore[no-untyped-def]
+        done = 0.0
+
+        def advance(amount: float) -> None:
+            nonlocal done
+            done += amount
+            if self._stop_at and label == self._stop_at[0] and done >= self._stop_at[1]:
+                raise KeyboardInterrupt
+
+        yield advance
+
+    def note(self, message: str) -> None:
+        self.said.append(message)
+
+    def warn(self, message: str) -> None:
+        self.said.append(message)
+
+
+def test_training_learns_and_leaves_a_model_with_its_story(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "data")
+    model = train([data], TrainOptions(tmp_path / "model", TINY), Listener())
+    card = load_bundle(model).card
+    assert card.trained_cases == ("field-0", "field-1", "field-2", "field-3")
+    assert card.tuned_cases == ("field-4", "field-5")
+    assert card.dataset_sha256 == (data.sha256,)
+    assert card.has_atypical
+    assert (tmp_path / "model" / "curves.png").stat().st_size > 1000
+    assert not (tmp_path / "model" / "work").exists()
+    rows = [r for r in read_log(tmp_path / "model" / "log.csv") if r[0] == "student"]
+    totals = [value for _, _, name, value in rows if name == "total"]
+    assert totals[-1] < totals[0]
+    assert {"contrastive", "classifier", "domain accuracy", "domain chance"} <= {row[2] for row in rows}
+
+
+def test_an_interrupted_training_continues_with_the_same_result(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "data")
+    few = TINY.student.model_copy(update={"steps": 20})
+    often = TINY.model_copy(update={"checkpoint_seconds": 0.001, "student": few})
+    whole = train([data], TrainOptions(tmp_path / "whole", often), Listener())
+    options = TrainOptions(tmp_path / "parts", often)
+    for phase, step in (("teacher-1", 4), ("student", 9), ("student", 15)):
+        with pytest.raises(KeyboardInterrupt):
+            train([data], options, Listener((phase, step)))
+    parts = train([data], options, Listener())
+    one, other = (load_bundle(path).network.state_dict() for path in (whole, parts))
+    for name, value in one.items():
+        assert torch.allclose(value.float(), other[name].float(), atol=1e-5), name
+
+
+def test_parts_without_data_are_switched_off_in_one_line(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "data", roles=("normal",), domains=1)
+    short = TINY.model_copy(update={"student": TINY.student.model_copy(update={"steps": 3})})
+    listener = Listener()
+    model = train([data], TrainOptions(tmp_path / "model", short), listener)
+    told = "\n".join(listener.said)
+    assert "Domain-adversarial part off" in told
+    assert "No look-alikes" in told
+    assert "Atypical part off" in told
+    assert not load_bundle(model).card.has_atypical
+
+
+def test_training_continues_from_a_model(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "data")
+    short = TINY.model_copy(update={"student": TINY.student.model_copy(update={"steps": 2})})
+    first = train([data], TrainOptions(tmp_path / "first", short), Listener())
+    second = train([data], TrainOptions(tmp_path / "second", short, start=first), Listener())
+    assert load_bundle(second).card.network == TINY.network
+
+
+def test_nothing_to_learn_from_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+    none = make_dataset(tmp_path / "none", roles=("non_mitosis",))
+    with pytest.raises(DatasetError, match="No mitosis is labelled"):
+        train([none], TrainOptions(tmp_path / "a", TINY), Listener())
+    only = make_dataset(tmp_path / "only", roles=("normal",), extent="objects")
+    with pytest.raises(DatasetError, match="Nothing but mitoses"):
+        train([only], TrainOptions(tmp_path / "b", TINY), Listener())
+
+
+def test_a_folder_with_another_training_is_not_touched(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "data")
+    with pytest.raises(KeyboardInterrupt):
+        train([data], TrainOptions(tmp_path / "model", TINY), Listener(("teacher-1", 1)))
+    other = TINY.model_copy(update={"seed": 5})
+    with pytest.raises(ModelError, match="another recipe"):
+        train([data], TrainOptions(tmp_path / "model", other), Listener())
+
+
+def test_a_misspelt_recipe_key_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("[student]\nstpes = 3\n", encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"student\.stpes"):
+        load_recipe(str(path))
+    with pytest.raises(RecipeError, match="Shipped ones"):
+        load_recipe("nonsense")
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_shipped_recipes_are_valid(name: str) -> None:
+    assert load_recipe(name).description
