@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midog_qupath.evaluation.metrics import ScoredImage, best_threshold, type_score
-from midog_qupath.inference.detect import classify_at, detect
+from midog_qupath.inference.detect import POSITION_WINDOW, classify_at, detect
 from midog_qupath.inference.forward import atypical_given_mitosis
 from midog_qupath.learning.ground import AreaGround, Ground
 from midog_qupath.learning.predict import ArraySlide, cell_side
@@ -47,6 +48,23 @@ def choose_operating_point(
         )
     atypical = _atypical_threshold(bundle, ground) if bundle.card.has_atypical else 0.5
     return point.model_copy(update={"atypical_threshold": atypical})
+
+
+def estimate_seconds(bundle: Bundle, ground: Ground | None) -> float:
+    """How long :func:`choose_operating_point` will take here, from one pass over a part of its pixels."""
+    if ground is None:
+        return 0.0
+    typed = sum(label.row.role in ("normal", "atypical") for area in ground.areas for label in area.labels)
+    work_px = sum(float(area.exhaustive.size) for area in ground.areas if area.exhaustive.any())
+    work_px += typed * POSITION_WINDOW**2
+    sample = np.ascontiguousarray(ground.areas[0].pixels[:512, :512])
+    times = []
+    for _ in range(2):  # the first pass also warms up
+        began = time.perf_counter()
+        detect(ArraySlide(sample), WORKING_MPP, bundle, minimum_probability=1.0)
+        times.append(time.perf_counter() - began)
+    # Half as much again for candidates, which an untrained network does not have.
+    return float(1.5 * min(times) * work_px / (sample.shape[0] * sample.shape[1]))
 
 
 def _score_fields(bundle: Bundle, ground: Ground, progress: Progress) -> list[ScoredImage]:

@@ -15,7 +15,7 @@ from midog_qupath.errors import DatasetError
 from midog_qupath.learning.fitting import fit_recipe, knows_types
 from midog_qupath.learning.ground import Ground, gather
 from midog_qupath.learning.objective import choose_compute
-from midog_qupath.learning.operating_point import choose_operating_point
+from midog_qupath.learning.operating_point import choose_operating_point, estimate_seconds
 from midog_qupath.learning.recipe import Recipe
 from midog_qupath.learning.runlog import RunLog, draw_curves
 from midog_qupath.learning.student import study
@@ -64,20 +64,22 @@ def train(datasets: Sequence[Dataset], options: TrainOptions, progress: Progress
     folder = WorkFolder(options.out)
     if folder.begin(_settings(datasets, options)):
         progress.note(f"Continuing the training in {options.out}.")
+    card, validation = _card(datasets, options, recipe, ground), _validation(datasets, ground.domains)
     training = Training(
         recipe=recipe,
         ground=ground,
-        card=_card(datasets, options, recipe, ground),
+        card=card,
         compute=choose_compute(options.device, recipe.precision),
         folder=folder,
         log=RunLog(folder.log),
         progress=progress,
         seconds=options.seconds,
+        seconds_after=_seconds_after(card, validation, options),
         started=started,
         start=start.network if start else None,
     )
     student = study(training, teach(training))
-    return _finish(training, datasets, student, ground.domains)
+    return _finish(training, student, validation)
 
 
 def _in_split(split: str) -> Keep:
@@ -110,14 +112,19 @@ def _card(datasets: Sequence[Dataset], options: TrainOptions, recipe: Recipe, gr
     )
 
 
-def _finish(
-    training: Training, datasets: Sequence[Dataset], student: Student, domains: tuple[str, ...]
-) -> Path:
+def _seconds_after(card: BundleCard, validation: Ground | None, options: TrainOptions) -> float:
+    if options.seconds is None:
+        return 0.0
+    untrained = Student(card.network).eval().to(options.device)
+    return estimate_seconds(Bundle(card, untrained, ""), validation)
+
+
+def _finish(training: Training, student: Student, validation: Ground | None) -> Path:
     """Choose the operating point, write the bundle and the curves, remove the work files."""
     weight = training.recipe.operating_point.verifier_weight
     card = training.card.model_copy(update={"operating_point": OperatingPoint(verifier_weight=weight)})
-    validation = _validation(datasets, domains)
-    point = choose_operating_point(Bundle(card, student.eval(), ""), validation, weight, training.progress)
+    bundle = Bundle(card, student.eval(), "")
+    point = choose_operating_point(bundle, validation, weight, training.progress)
     tuned = _cases(validation) if validation else ()
     card = card.model_copy(update={"operating_point": point, "tuned_cases": tuned})
     save_bundle(training.folder.model, card, student)

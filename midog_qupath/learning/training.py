@@ -18,16 +18,16 @@ from midog_qupath.models.bundle import BundleCard
 from midog_qupath.models.student import Student
 from midog_qupath.progress import Progress
 
-#: Part of the time limit kept for choosing the operating point at the end.
-_RESERVE = 0.05
+#: Part of the time limit kept for what comes after the student, beside choosing the operating point.
+_RESERVE = 0.02
 
 
 @dataclass(frozen=True)
 class Training:
     """One training: recipe as fitted to the data, ground without pixel classes, card without results.
 
-    ``seconds``: time limit in all, None for none. ``started``: monotonic clock. ``start``: network to
-    continue from.
+    ``seconds``: time limit in all, None for none; ``seconds_after``: what choosing the operating point
+    will take of them. ``started``: monotonic clock. ``start``: network to continue from.
     """
 
     recipe: Recipe
@@ -38,14 +38,16 @@ class Training:
     log: RunLog
     progress: Progress
     seconds: float | None
+    seconds_after: float
     started: float
     start: Student | None
 
     def seconds_left(self) -> float | None:
-        """Time until the limit less the reserve for the operating point; None without a limit."""
+        """Time until the limit less what comes after the student; None without a limit."""
         if self.seconds is None:
             return None
-        return max(self.seconds * (1 - _RESERVE) - (time.monotonic() - self.started), 1.0)
+        spent = time.monotonic() - self.started
+        return max(self.seconds * (1 - _RESERVE) - self.seconds_after - spent, 1.0)
 
     def new_network(self) -> Student:
         """A network to train, from the model to continue from or from its random start, on the device."""

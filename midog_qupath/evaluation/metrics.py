@@ -1,0 +1,126 @@
+"""Precision, recall, F1 of pooled counts; balanced accuracy; the threshold with the best pooled F1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midog_qupath.evaluation.matching import Points, match
+
+#: As in the challenge's evaluation code.
+EPSILON = 1e-6
+#: So many thresholds are tried at most: more only follow the noise of a few objects.
+_MOST_THRESHOLDS = 200
+
+
+@dataclass(frozen=True)
+class Counts:
+    """True positives, false positives, false negatives; sums of images are pooled, never averaged."""
+
+    tp: int = 0
+    fp: int = 0
+    fn: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn)
+
+    @property
+    def precision(self) -> float:
+        """Share of predictions that are figures."""
+        return self.tp / (self.tp + self.fp + EPSILON)
+
+    @property
+    def recall(self) -> float:
+        """Share of figures that were found."""
+        return self.tp / (self.tp + self.fn + EPSILON)
+
+    @property
+    def f1(self) -> float:
+        """(2 TP + eps) / (2 TP + FP + FN + eps)."""
+        return (2 * self.tp + EPSILON) / (2 * self.tp + self.fp + self.fn + EPSILON)
+
+
+def count(truth: Points, predictions: Points) -> Counts:
+    """Counts of one image; (N, 2) and (M, 2) positions in microns."""
+    matching = match(truth, predictions)
+    return Counts(len(matching.hits), len(matching.false_positives), len(matching.missed))
+
+
+@dataclass(frozen=True)
+class ScoredImage:
+    """Truth (N, 2) and predictions (M, 2) of one image in microns; probabilities (M,) of the latter."""
+
+    truth: Points
+    predictions: Points
+    probabilities: NDArray[np.float64]
+
+
+def pooled(images: Iterable[ScoredImage], threshold: float) -> Counts:
+    """Counts over all images of the predictions with at least ``threshold``."""
+    counts = (count(i.truth, i.predictions[i.probabilities >= threshold]) for i in images)
+    return sum(counts, Counts())
+
+
+def best_threshold(images: Sequence[ScoredImage]) -> tuple[float, Counts]:
+    """The threshold with the highest pooled F1, and its counts.
+
+    Thresholds lie half-way between observed probabilities (at most 200, by quantile); of several equally
+    good ones the middle is taken, because the ends of such a range depend on single objects.
+
+    Raises
+    ------
+    ValueError
+        If no image has a prediction: no threshold is better than another.
+    """
+    observed = np.unique(np.concatenate([np.empty(0), *(image.probabilities for image in images)]))
+    if not len(observed):
+        raise ValueError("no predictions to choose a threshold on")
+    if len(observed) > _MOST_THRESHOLDS:
+        observed = np.unique(np.quantile(observed, np.linspace(0, 1, _MOST_THRESHOLDS)))
+    thresholds = np.concatenate([observed[:1], (observed[1:] + observed[:-1]) / 2])
+    tried = [pooled(images, threshold) for threshold in thresholds]
+    f1 = np.array([counts.f1 for counts in tried])
+    best = np.flatnonzero(f1 >= f1.max() - 1e-12)
+    middle = int(best[(len(best) - 1) // 2])
+    return float(thresholds[middle]), tried[middle]
+
+
+@dataclass(frozen=True)
+class TypeScore:
+    """Normal against atypical, atypical the positive class; pooled counts."""
+
+    n_normal: int
+    n_atypical: int
+    normal_right: int
+    atypical_right: int
+
+    @property
+    def sensitivity(self) -> float | None:
+        """Share of atypical figures called atypical; None without any."""
+        return self.atypical_right / self.n_atypical if self.n_atypical else None
+
+    @property
+    def specificity(self) -> float | None:
+        """Share of normal figures called normal; None without any."""
+        return self.normal_right / self.n_normal if self.n_normal else None
+
+    @property
+    def balanced_accuracy(self) -> float | None:
+        """Mean of sensitivity and specificity; None unless both kinds were measured."""
+        if self.sensitivity is None or self.specificity is None:
+            return None
+        return (self.sensitivity + self.specificity) / 2
+
+
+def type_score(is_atypical: NDArray[np.bool_], called_atypical: NDArray[np.bool_]) -> TypeScore:
+    """Score of (N,) calls against (N,) labels."""
+    right = is_atypical == called_atypical
+    return TypeScore(
+        n_normal=int((~is_atypical).sum()),
+        n_atypical=int(is_atypical.sum()),
+        normal_right=int((right & ~is_atypical).sum()),
+        atypical_right=int((right & is_atypical).sum()),
+    )

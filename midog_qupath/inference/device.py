@@ -1,0 +1,21 @@
+"""Where the network runs."""
+
+from __future__ import annotations
+
+import torch
+
+from midog_qupath.errors import ModelError
+
+
+def choose_device(name: str) -> str:
+    """``auto`` takes the fastest there is; any other name is that device or an error."""
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return next(device for device, here in available.items() if here)
+    if not available.get(name, False):
+        raise ModelError(f"This machine has no usable device {name}.", "Leave out --device, or give cpu.")
+    return name

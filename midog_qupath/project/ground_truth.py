@@ -1,0 +1,179 @@
+"""What people drew, as ground truth: labelled objects, exhaustively labelled regions, labelled extent."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import shapely
+from shapely.geometry import MultiPoint, Point, Polygon
+from shapely.geometry.base import BaseGeometry
+
+from midog_qupath.errors import ProjectError
+from midog_qupath.project.classes import ClassMap, Role
+from midog_qupath.project.model import ImageEntry, ObjectKind, PathObject, RoiKind
+
+Extent = Literal["regions", "whole", "objects"]
+#: Whether an object may teach: a person's annotation, or a detection of ours that a person touched.
+Teaches = Callable[[PathObject], bool]
+_AREAS = (RoiKind.RECTANGLE, RoiKind.ELLIPSE, RoiKind.POLYGON, RoiKind.GEOMETRY)
+
+
+@dataclass(frozen=True)
+class LabelledObject:
+    """One labelled object. ``x``, ``y`` = centre of its bounding box in slide pixels.
+
+    ``geometry`` is the outline as drawn, cut at the image's border; None for points. ``label`` is the
+    class as in QuPath. ``inside``: whether it lies in the labelled extent where all are known.
+    """
+
+    role: Role
+    label: str
+    x: float
+    y: float
+    geometry: BaseGeometry | None
+    kind: RoiKind
+    source_id: str
+    name: str | None
+    measurements: Mapping[str, float]
+    inside: bool
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """What is known of an image.
+
+    ``regions``: union of the exhaustively labelled areas in slide pixels, None unless ``extent`` is
+    ``regions``. ``ignored``: annotations that mean nothing to us by class (``Unclassified`` without one).
+    """
+
+    objects: tuple[LabelledObject, ...]
+    regions: BaseGeometry | None
+    extent: Extent
+    ignored: Mapping[str, int]
+
+    def area(self, entry: ImageEntry) -> BaseGeometry | None:
+        """The ground in which every mitotic figure is labelled, in slide pixels; None for ``objects``."""
+        if self.extent == "whole" and entry.width and entry.height:
+            return shapely.box(0, 0, entry.width, entry.height)
+        return self.regions
+
+
+def only_annotations(thing: PathObject) -> bool:
+    """Teaches: what people drew as annotations, whatever the project's history."""
+    return thing.kind is ObjectKind.ANNOTATION
+
+
+def ground_truth(
+    entry: ImageEntry,
+    objects: Sequence[PathObject],
+    class_map: ClassMap,
+    teaches: Teaches = only_annotations,
+    whole: bool = False,
+) -> GroundTruth:
+    """Ground truth of an image from the objects in it.
+
+    Parameters
+    ----------
+    entry
+        The image; its metadata key ``labelled`` (whole, regions, objects) decides the extent.
+    objects
+        Everything in the image.
+    class_map
+        Which class means what.
+    teaches
+        Which objects count; what this tool wrote and nobody touched does not.
+    whole
+        All mitoses of the image are labelled, whatever it says itself.
+
+    Raises
+    ------
+    ProjectError
+        If the metadata key ``labelled`` has an unknown value, or asks for regions that are not there.
+    """
+    used = [thing for thing in objects if teaches(thing) and thing.roi is not None]
+    regions = _regions(used, class_map)
+    extent = _extent(entry, regions, whole)
+    border = shapely.box(0, 0, entry.width, entry.height) if entry.width and entry.height else None
+    area = border if extent == "whole" else regions if extent == "regions" else None
+    found: list[LabelledObject] = []
+    ignored: Counter[str] = Counter()
+    for thing in used:
+        role = class_map.role(thing.class_name)
+        if role is None:
+            ignored[thing.class_name or "Unclassified"] += 1
+        elif role != "region":
+            found.extend(_labels(thing, role, border, area))
+    return GroundTruth(tuple(found), regions if extent == "regions" else None, extent, dict(ignored))
+
+
+def _regions(objects: Sequence[PathObject], class_map: ClassMap) -> BaseGeometry | None:
+    areas = [
+        shapely.make_valid(thing.roi.geometry)
+        for thing in objects
+        if thing.roi is not None and thing.roi.kind in _AREAS and class_map.role(thing.class_name) == "region"
+    ]
+    return shapely.union_all(areas) if areas else None
+
+
+def _extent(entry: ImageEntry, regions: BaseGeometry | None, whole: bool) -> Extent:
+    if whole:
+        return "whole"
+    said = entry.metadata.get("labelled")
+    if said not in (None, "", "whole", "regions", "objects"):
+        raise ProjectError(
+            f"{entry.name}: its metadata say labelled = {said!r}.", "Write whole, regions or objects there."
+        )
+    if said == "regions" and regions is None:
+        raise ProjectError(
+            f"{entry.name}: its metadata say labelled = regions, and no region is drawn.",
+            "Draw one, or change the metadata.",
+        )
+    if said in ("whole", "objects"):
+        return "whole" if said == "whole" else "objects"
+    return "regions" if regions is not None else "objects"
+
+
+def _labels(
+    thing: PathObject, role: Role, border: BaseGeometry | None, area: BaseGeometry | None
+) -> Iterator[LabelledObject]:
+    """The labelled objects of an annotation: one a point, one a polygon part."""
+    assert thing.roi is not None
+    assert thing.class_name is not None
+    for number, (shape, x, y) in enumerate(_shapes(thing, border)):
+        source = str(thing.id) if thing.id else ""
+        yield LabelledObject(
+            role=role,
+            label=thing.class_name,
+            x=x,
+            y=y,
+            geometry=shape,
+            kind=thing.roi.kind,
+            source_id=source if number == 0 else f"{source}#{number}",
+            name=thing.name,
+            measurements=thing.measurements,
+            inside=area is not None and bool(shapely.intersects_xy(area, x, y)),
+        )
+
+
+def _shapes(
+    thing: PathObject, border: BaseGeometry | None
+) -> Iterator[tuple[BaseGeometry | None, float, float]]:
+    """Outline (None for points) and centre of each part, cut at the image's border."""
+    assert thing.roi is not None
+    geometry = thing.roi.geometry
+    if isinstance(geometry, (Point, MultiPoint)):
+        for point in shapely.get_parts(geometry):
+            yield None, float(point.x), float(point.y)
+    if thing.roi.kind not in _AREAS:
+        return
+    for part in shapely.get_parts(shapely.make_valid(geometry)):
+        if not isinstance(part, Polygon):
+            continue
+        seen = part if border is None else shapely.intersection(part, border)
+        if not seen.is_empty and seen.area > 0:
+            # The centre is that of the label as drawn; the pixels past the border are not there.
+            x0, y0, x1, y1 = part.bounds
+            yield seen, (x0 + x1) / 2, (y0 + y1) / 2

@@ -1,0 +1,163 @@
+"""Who else may be writing: our own lock, and a look for QuPath."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from midog_qupath.errors import SafetyError
+from midog_qupath.project.disk import writing
+from midog_qupath.project.model import Project
+
+#: A lock is created and filled in two steps: an empty one gets this long (seconds) to be filled.
+_FILLED_WITHIN = 0.5
+#: Of two processes that take over the same stale lock the later wins; both look again after this (seconds).
+_SETTLED_AFTER = 0.1
+
+
+class Holder(BaseModel):
+    """Who holds a lock: process id, computer, since when."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    pid: int
+    host: str
+    time: str
+
+
+@contextmanager
+def project_lock(project: Project) -> Iterator[None]:
+    """Hold ``<project>/midog-qupath/lock``: only one process at a time writes into a project.
+
+    The lock of a process of this computer that is no longer alive is taken over. Raises SafetyError
+    when somebody else holds it, or when the folder cannot be written.
+    """
+    path = project.ours / "lock"
+    me = Holder(pid=os.getpid(), host=platform.node(), time=datetime.now(UTC).isoformat())
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not _created(path, me):
+            _take_over(path, me)
+    try:
+        yield
+    finally:
+        if _holder(path) == me:
+            path.unlink(missing_ok=True)
+
+
+def _created(path: Path, me: Holder) -> bool:
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    except FileExistsError:
+        return False
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(me.model_dump_json())
+    except OSError:
+        # A full disk: an empty lock would keep everybody out.
+        path.unlink(missing_ok=True)
+        raise
+    return True
+
+
+def _take_over(path: Path, me: Holder) -> None:
+    other = _patient_holder(path)
+    if other is None or other.host != me.host or _alive(other.pid):
+        raise _held(path, other)
+    mine = path.with_name(f"lock.{me.pid}")
+    mine.write_text(me.model_dump_json(), encoding="utf-8")
+    os.replace(mine, path)
+    time.sleep(_SETTLED_AFTER)
+    winner = _holder(path)
+    if winner != me:
+        raise _held(path, winner)
+
+
+def _held(path: Path, other: Holder | None) -> SafetyError:
+    if other is None:
+        return SafetyError(
+            f"The project is locked by {path}, and it does not say by whom.",
+            "If no midog-qupath is at work on this project, delete that file.",
+        )
+    return SafetyError(
+        f"Process {other.pid} on {other.host} has been writing into this project since {other.time}.",
+        f"Wait for it to end; if it is not a midog-qupath process any more, delete {path}.",
+    )
+
+
+def _patient_holder(path: Path) -> Holder | None:
+    patience = time.monotonic() + _FILLED_WITHIN
+    holder = _holder(path)
+    while holder is None and time.monotonic() < patience:
+        time.sleep(0.05)
+        holder = _holder(path)
+    return holder
+
+
+def _holder(path: Path) -> Holder | None:
+    try:
+        return Holder.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def _alive(pid: int) -> bool:
+    if sys.platform == "win32":
+        return _alive_on_windows(pid)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        # Somebody else's process, or no process id at all: not ours to overrule.
+        return True
+    return True
+
+
+def _alive_on_windows(pid: int) -> bool:
+    # os.kill(pid, 0) would send Ctrl-C there. tasklist prints a line of CSV for a process that it finds
+    # and another line where there is none; nothing at all means that it could not be asked.
+    answer = _output("tasklist", "/FO", "CSV", "/NH", "/FI", f"PID eq {pid}")
+    return not answer.strip() or f'"{pid}"' in answer
+
+
+def qupath_is_running() -> bool:
+    """Whether a QuPath seems to run on this computer; False where that cannot be found out."""
+    if sys.platform == "win32":
+        lines = _output("tasklist", "/FO", "CSV", "/NH").splitlines()
+        return any(line.lower().startswith('"qupath') for line in lines)
+    if sys.platform == "darwin":
+        return any(_is_qupath(line.split("\0")) for line in _output("ps", "-axo", "comm=").splitlines())
+    return any(_is_qupath(arguments) for arguments in _linux_command_lines())
+
+
+def _is_qupath(arguments: list[str]) -> bool:
+    # QuPath's own launcher (QuPath, QuPath-v0.6.0), or its main class run by java; not midog-qupath.
+    launcher = Path(arguments[0]).name.lower().startswith("qupath")
+    return launcher or any(argument.startswith("qupath.QuPath") for argument in arguments[1:])
+
+
+def _linux_command_lines() -> Iterator[list[str]]:
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            yield path.read_bytes().decode("utf-8", "replace").split("\0")
+        except OSError:
+            # It ended while we looked, or is hidden from us.
+            continue
+
+
+def _output(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=10, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.decode("utf-8", "replace")

@@ -1,0 +1,120 @@
+"""A ``data.qpdata`` file in QuPath's words: which token is the root, a child, a class, a region of interest.
+
+Order of contents: block with ``Data file version N``, (0.2: image path), server JSON, locale, image type,
+stains, workflow, hierarchy, image properties, ``EOF``. Path objects write name, colour, metadata,
+measurements, the number of children, the children; those with a ROI then locked, class, ROI, class
+probability; cells their nucleus; TMA cores whether they are missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from midog_qupath.errors import QpdataError
+from midog_qupath.project.model import ObjectKind
+from midog_qupath.project.qpdata.parse import parse
+from midog_qupath.project.qpdata.stream import Block, Instance, Node
+
+_PACKAGE = "qupath.lib.objects."
+ROOT = _PACKAGE + "PathRootObject"
+HIERARCHY = _PACKAGE + "hierarchy.PathObjectHierarchy"
+DETECTION = _PACKAGE + "PathDetectionObject"
+_KINDS = {
+    _PACKAGE + "PathAnnotationObject": ObjectKind.ANNOTATION,
+    DETECTION: ObjectKind.DETECTION,
+    _PACKAGE + "PathCellObject": ObjectKind.CELL,
+    _PACKAGE + "PathTileObject": ObjectKind.TILE,
+    _PACKAGE + "TMACoreObject": ObjectKind.TMA_CORE,
+}
+
+
+@dataclass(frozen=True)
+class ObjectNode:
+    """One path object: its token, the tokens of its parts, and its children.
+
+    ``count_at``: index in the token's contents of the block that ends with the number of children;
+    children follow it. ``tail``: what comes after the children.
+    """
+
+    token: Instance
+    kind: ObjectKind | None
+    head: tuple[Node, ...]
+    count_at: int
+    children: tuple[ObjectNode, ...]
+    tail: tuple[Node, ...]
+
+    def walk(self, parent: ObjectNode | None = None) -> Iterator[tuple[ObjectNode, ObjectNode | None]]:
+        """This object and all below it, each with its parent; parents first."""
+        yield self, parent
+        for child in self.children:
+            yield from child.walk(self)
+
+
+@dataclass(frozen=True)
+class Document:
+    """A parsed file: all tokens, and its object tree."""
+
+    contents: list[Node]
+    root: ObjectNode
+
+
+def read_document(data: bytes) -> Document:
+    """Parse a file and find its objects.
+
+    Raises
+    ------
+    QpdataError
+        If the stream is damaged, or holds an object that is not understood.
+    """
+    contents = parse(data)
+    first = contents[0] if contents else None
+    if not isinstance(first, Block) or b"Data file version" not in first.raw:
+        raise unknown("it does not begin with a QuPath data file version")
+    for node in contents:
+        if isinstance(node, Instance) and node.desc.name == HIERARCHY:
+            return Document(contents, _object(_field(node, b"rootObject")))
+    raise unknown("it holds no object hierarchy")
+
+
+def unknown(what: str) -> QpdataError:
+    """The error for a stream that parses but is not understood."""
+    return QpdataError(
+        f"data.qpdata is not understood: {what}.", "Use --store sidecar, and report the QuPath version."
+    )
+
+
+def _field(node: Instance, name: bytes) -> Node:
+    for part in node.parts:
+        for field, value in zip(part.desc.fields, part.values, strict=True):
+            if field.name == name and not isinstance(value, bytes):
+                return value
+    raise unknown(f"{node.desc.name} has no {name.decode()}")
+
+
+def _object(token: Node) -> ObjectNode:
+    if not isinstance(token, Instance) or (token.desc.name not in _KINDS and token.desc.name != ROOT):
+        raise unknown(f"{getattr(getattr(token, 'desc', None), 'name', 'something')} is no path object")
+    contents = token.parts[0].annotations or []
+    count_at = next((i for i, node in enumerate(contents) if isinstance(node, Block)), 0)
+    count_block = contents[count_at] if contents else None
+    if count_at not in (3, 4) or not isinstance(count_block, Block):
+        raise unknown(f"{token.desc.name} has an unknown layout")
+    count = int.from_bytes(count_block.raw[:4], "big")
+    first = count_at + 1
+    if len(count_block.raw) != 4 or count > len(contents) - first:
+        raise unknown(f"{token.desc.name} gives a wrong number of children")
+    children = tuple(_object(child) for child in contents[first : first + count])
+    return ObjectNode(
+        token=token,
+        kind=_KINDS.get(token.desc.name),
+        head=_head(contents[:count_at]),
+        count_at=count_at,
+        children=children,
+        tail=tuple(contents[first + count :]),
+    )
+
+
+def _head(nodes: list[Node]) -> tuple[Node, ...]:
+    """Name, colour, metadata, measurements; files of version 2 leave out metadata that are not there."""
+    return tuple(nodes) if len(nodes) == 4 else (nodes[0], nodes[1], None, nodes[2])

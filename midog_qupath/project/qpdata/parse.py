@@ -1,0 +1,211 @@
+"""Bytes of a serialisation stream to a tree of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NoReturn, TypeVar
+
+from midog_qupath.errors import QpdataError
+from midog_qupath.project.qpdata import stream
+from midog_qupath.project.qpdata.stream import (
+    WIDTH,
+    Array,
+    Block,
+    ClassDesc,
+    ClassPart,
+    ClassToken,
+    EnumConstant,
+    Field,
+    Instance,
+    Node,
+    Text,
+)
+
+#: Contents inside contents. QuPath's own files stay below 40; Python's own limit is not reached.
+_DEEPEST = 150
+_REFERENCES = "[L"
+
+N = TypeVar("N", Text, ClassDesc, Instance, Array, EnumConstant, ClassToken)
+
+
+def parse(data: bytes) -> list[Node]:
+    """The contents of a stream, in order.
+
+    Raises
+    ------
+    QpdataError
+        At the first byte that the grammar does not allow, naming its offset.
+    """
+    return Parser(data).contents()
+
+
+class Parser:
+    """One pass over a stream; every length is checked against the bytes left before it is used."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+        self._handles: list[Node] = []
+        self._depth = 0
+        self._readers: dict[int, Callable[[], Node]] = {
+            stream.NULL: lambda: None,
+            stream.REFERENCE: self._reference,
+            stream.CLASS_DESC: self._class_desc,
+            stream.OBJECT: self._object,
+            stream.STRING: lambda: self._text(is_long=False),
+            stream.STRING_LONG: lambda: self._text(is_long=True),
+            stream.ARRAY: self._array,
+            stream.CLASS: self._class,
+            stream.BLOCK: lambda: Block(self._take(self._number(1))),
+            stream.BLOCK_LONG: lambda: Block(self._take(self._number(4)), is_long=True),
+            stream.ENUM: self._enum,
+        }
+
+    def contents(self) -> list[Node]:
+        """Everything from the magic number to the end."""
+        if self._take(4) != stream.MAGIC:
+            self._at = 0
+            self._fail("is not a Java serialisation stream")
+        found = []
+        while self._at < len(self._data):
+            found.append(self._content())
+        return found
+
+    def _fail(self, what: str) -> NoReturn:
+        raise QpdataError(
+            f"data.qpdata {what} (byte {self._at} of {len(self._data)}).",
+            "The file is damaged or of an unknown kind: restore it from a backup, or use --store sidecar.",
+        )
+
+    def _take(self, count: int) -> bytes:
+        if not 0 <= count <= len(self._data) - self._at:
+            self._fail("ends too early or gives a wrong length")
+        piece = self._data[self._at : self._at + count]
+        self._at += count
+        return piece
+
+    def _number(self, width: int) -> int:
+        return int.from_bytes(self._take(width), "big")
+
+    def _content(self) -> Node:
+        if self._depth >= _DEEPEST:
+            self._fail("is nested too deep")
+        reader = self._readers.get(self._number(1))
+        if reader is None:
+            self._at -= 1
+            self._fail(f"has an unknown token {self._data[self._at]:#x}")
+        self._depth += 1
+        node = reader()
+        self._depth -= 1
+        return node
+
+    def _remember(self, node: N) -> N:
+        self._handles.append(node)
+        return node
+
+    def _reference(self) -> Node:
+        index = self._number(4) - stream.BASE_HANDLE
+        if not 0 <= index < len(self._handles):
+            self._fail("refers to something that is not there")
+        return self._handles[index]
+
+    def _text(self, is_long: bool) -> Text:
+        node = self._remember(Text(b"", is_long))
+        node.raw = self._take(self._number(8 if is_long else 2))
+        return node
+
+    def _desc_or_none(self) -> ClassDesc | None:
+        found = self._content()
+        if found is not None and not isinstance(found, ClassDesc):
+            self._fail("has something else where a class belongs")
+        return found
+
+    def _desc(self) -> ClassDesc:
+        found = self._desc_or_none()
+        if found is None:
+            self._fail("has an object without a class")
+        return found
+
+    def _string(self) -> Text:
+        found = self._content()
+        if not isinstance(found, Text):
+            self._fail("has something else where a string belongs")
+        return found
+
+    def _class_desc(self) -> ClassDesc:
+        name = self._take(self._number(2))
+        try:
+            node = self._remember(ClassDesc(name.decode("utf-8"), self._number(8)))
+        except UnicodeDecodeError:
+            self._fail("has a class name that is no text")
+        node.flags = self._number(1)
+        node.fields = [self._field() for _ in range(self._number(2))]
+        node.annotations = self._annotations()
+        node.super_desc = self._desc_or_none()
+        self._refuse_cycle(node)
+        return node
+
+    def _refuse_cycle(self, node: ClassDesc) -> None:
+        ancestor = node.super_desc
+        while ancestor is not None:
+            if ancestor is node:
+                self._fail(f"has a class {node.name} that is its own ancestor")
+            ancestor = ancestor.super_desc
+
+    def _field(self) -> Field:
+        code = chr(self._number(1))
+        name = self._take(self._number(2))
+        if code in _REFERENCES:
+            return Field(code, name, self._string())
+        if code not in WIDTH:
+            self._fail(f"has a field of unknown type {code!r}")
+        return Field(code, name)
+
+    def _annotations(self) -> list[Node]:
+        found = []
+        while self._data[self._at : self._at + 1] != bytes([stream.END]):
+            found.append(self._content())
+        self._at += 1
+        return found
+
+    def _class(self) -> ClassToken:
+        return self._remember(ClassToken(self._desc()))
+
+    def _enum(self) -> EnumConstant:
+        node = self._remember(EnumConstant(self._desc()))
+        node.name = self._string()
+        return node
+
+    def _array(self) -> Array:
+        node = self._remember(Array(self._desc()))
+        node.length = self._number(4)
+        code = node.desc.name[1:2]
+        if code in WIDTH:
+            node.raw = self._take(node.length * WIDTH[code])
+        elif node.length > len(self._data) - self._at:
+            self._fail("gives a wrong length of an array")
+        else:
+            node.items = [self._content() for _ in range(node.length)]
+        return node
+
+    def _object(self) -> Instance:
+        desc = self._desc()
+        node = self._remember(Instance(desc))
+        if desc.flags & stream.EXTERNALIZABLE:
+            if not desc.flags & stream.BLOCK_DATA:
+                self._fail(f"has an object of {desc.name} in the old form of the protocol")
+            node.parts = [ClassPart(desc, annotations=self._annotations())]
+            return node
+        chain = [desc]
+        while chain[-1].super_desc is not None:
+            chain.append(chain[-1].super_desc)
+        node.parts = [self._part(one) for one in reversed(chain)]
+        return node
+
+    def _part(self, desc: ClassDesc) -> ClassPart:
+        values: list[bytes | Node] = [
+            self._content() if field.code in _REFERENCES else self._take(WIDTH[field.code])
+            for field in desc.fields
+        ]
+        own = self._annotations() if desc.flags & stream.WRITE_METHOD else None
+        return ClassPart(desc, values, own)

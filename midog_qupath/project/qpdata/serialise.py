@@ -1,0 +1,108 @@
+"""A tree of tokens back to bytes; handles are counted again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from midog_qupath.project.qpdata import stream
+from midog_qupath.project.qpdata.stream import (
+    Array,
+    Block,
+    ClassDesc,
+    ClassPart,
+    ClassToken,
+    EnumConstant,
+    Instance,
+    Node,
+    Text,
+)
+
+
+def serialise(contents: Sequence[Node]) -> bytes:
+    """The stream of some contents. Each node is written in full where it comes first, then by reference."""
+    writer = _Writer()
+    for node in contents:
+        writer.content(node)
+    return bytes(writer.out)
+
+
+class _Writer:
+    def __init__(self) -> None:
+        self.out = bytearray(stream.MAGIC)
+        self._handles: dict[int, int] = {}
+
+    def content(self, node: Node) -> None:
+        if node is None:
+            self.out.append(stream.NULL)
+        elif id(node) in self._handles:
+            self._put(stream.REFERENCE)
+            self._number(stream.BASE_HANDLE + self._handles[id(node)], 4)
+        elif isinstance(node, Block):
+            self._put(stream.BLOCK_LONG if node.is_long else stream.BLOCK)
+            self._sized(node.raw, 4 if node.is_long else 1)
+        elif isinstance(node, Text):
+            self._put(stream.STRING_LONG if node.is_long else stream.STRING)
+            self._remember(node)
+            self._sized(node.raw, 8 if node.is_long else 2)
+        elif isinstance(node, ClassDesc):
+            self._class_desc(node)
+        else:
+            self._object(node)
+
+    def _put(self, code: int) -> None:
+        self.out.append(code)
+
+    def _number(self, value: int, width: int) -> None:
+        self.out += value.to_bytes(width, "big")
+
+    def _sized(self, raw: bytes, width: int) -> None:
+        self._number(len(raw), width)
+        self.out += raw
+
+    def _remember(self, node: Node) -> None:
+        self._handles[id(node)] = len(self._handles)
+
+    def _class_desc(self, node: ClassDesc) -> None:
+        self._put(stream.CLASS_DESC)
+        self._sized(node.name.encode("utf-8"), 2)
+        self._number(node.uid, 8)
+        self._remember(node)
+        self._number(node.flags, 1)
+        self._number(len(node.fields), 2)
+        for field in node.fields:
+            self.out += field.code.encode("ascii")
+            self._sized(field.name, 2)
+            if field.signature is not None:
+                self.content(field.signature)
+        self._annotations(node.annotations)
+        self.content(node.super_desc)
+
+    def _object(self, node: Instance | Array | EnumConstant | ClassToken) -> None:
+        codes = {Instance: stream.OBJECT, Array: stream.ARRAY, EnumConstant: stream.ENUM}
+        self._put(codes.get(type(node), stream.CLASS))
+        self.content(node.desc)
+        self._remember(node)
+        if isinstance(node, EnumConstant):
+            self.content(node.name)
+        elif isinstance(node, Array):
+            self._number(node.length, 4)
+            self.out += node.raw
+            for item in node.items:
+                self.content(item)
+        elif isinstance(node, Instance):
+            for part in node.parts:
+                self._part(part)
+
+    def _part(self, part: ClassPart) -> None:
+        for value in part.values:
+            if isinstance(value, bytes):
+                self.out += value
+            else:
+                self.content(value)
+        if part.annotations is not None:
+            self._annotations(part.annotations)
+
+    def _annotations(self, nodes: Sequence[Node]) -> None:
+        for node in nodes:
+            self.content(node)
+        self._put(stream.END)

@@ -1,0 +1,126 @@
+"""Java object serialisation streams as trees of tokens that write back to the same bytes.
+
+The grammar is that of the Java Object Serialization Specification, version 2 of the protocol. Nothing of
+a stream is ever run: classes are names, objects are their bytes. Lengths are checked against what is left
+of the stream before memory is taken.
+
+A node that occurs twice in a stream is the same Python object in the tree; handles are counted again on
+writing. So objects can be taken out and put in, and what stays keeps its references.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TypeAlias
+
+MAGIC = b"\xac\xed\x00\x05"
+#: Type codes of contents (TC_... in the specification).
+NULL, REFERENCE, CLASS_DESC, OBJECT, STRING, ARRAY, CLASS, BLOCK = range(0x70, 0x78)
+END, RESET, BLOCK_LONG, EXCEPTION, STRING_LONG, PROXY, ENUM = range(0x78, 0x7F)
+BASE_HANDLE = 0x7E0000
+#: Flags of a class description.
+WRITE_METHOD, SERIALIZABLE, EXTERNALIZABLE, BLOCK_DATA = 1, 2, 4, 8
+#: Bytes of a primitive value by type code.
+WIDTH: Mapping[str, int] = MappingProxyType({"B": 1, "C": 2, "D": 8, "F": 4, "I": 4, "J": 8, "S": 2, "Z": 1})
+
+
+@dataclass(eq=False)
+class Text:
+    """A Java string, in modified UTF-8 as it stands in the stream."""
+
+    raw: bytes
+    is_long: bool = False
+
+    @property
+    def value(self) -> str:
+        """The string, surrogate pairs put together."""
+        return decode_text(self.raw)
+
+
+@dataclass(eq=False)
+class Field:
+    """A field of a class: type code, name, and for objects and arrays the signature."""
+
+    code: str
+    name: bytes
+    signature: Text | None = None
+
+
+@dataclass(eq=False)
+class ClassDesc:
+    """A class description; ``super_desc`` is None at the end of the chain."""
+
+    name: str
+    uid: int
+    flags: int = 0
+    fields: list[Field] = field(default_factory=list)
+    annotations: list[Node] = field(default_factory=list)
+    super_desc: ClassDesc | None = None
+
+
+@dataclass(eq=False)
+class Block:
+    """Primitive values written by a class's own method."""
+
+    raw: bytes
+    is_long: bool = False
+
+
+@dataclass(eq=False)
+class ClassPart:
+    """What one class of an object's chain wrote: raw primitives and nodes by field, then its own data."""
+
+    desc: ClassDesc
+    values: list[bytes | Node] = field(default_factory=list)
+    annotations: list[Node] | None = None
+
+
+@dataclass(eq=False)
+class Instance:
+    """An object; externalisable ones have one part with annotations only."""
+
+    desc: ClassDesc
+    parts: list[ClassPart] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Array:
+    """An array: raw bytes for primitives, else nodes."""
+
+    desc: ClassDesc
+    length: int = 0
+    raw: bytes = b""
+    items: list[Node] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class EnumConstant:
+    """A constant of an enumeration."""
+
+    desc: ClassDesc
+    name: Text = field(default_factory=lambda: Text(b""))
+
+
+@dataclass(eq=False)
+class ClassToken:
+    """A class itself as a value."""
+
+    desc: ClassDesc
+
+
+Node: TypeAlias = Text | ClassDesc | Block | Instance | Array | EnumConstant | ClassToken | None
+
+
+def decode_text(raw: bytes) -> str:
+    """Python string of modified UTF-8 (NUL as C0 80, surrogates one by one)."""
+    text = raw.replace(b"\xc0\x80", b"\x00").decode("utf-8", "surrogatepass")
+    return text.encode("utf-16", "surrogatepass").decode("utf-16")
+
+
+def encode_text(text: str) -> bytes:
+    """Modified UTF-8 of a Python string."""
+    units = text.encode("utf-16-be", "surrogatepass")
+    codes = (chr(int.from_bytes(units[i : i + 2], "big")) for i in range(0, len(units), 2))
+    return b"".join(b"\xc0\x80" if c == "\x00" else c.encode("utf-8", "surrogatepass") for c in codes)

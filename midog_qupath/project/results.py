@@ -1,0 +1,70 @@
+"""What a run found, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from shapely.geometry.base import BaseGeometry
+
+from midog_qupath.detection import Detection
+from midog_qupath.errors import MidogError
+from midog_qupath.project.model import ImageEntry, PathObject
+from midog_qupath.units import MicronsPerPixel
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """What a run found in one image: ``area`` (slide pixels) was searched, ``mpp`` per slide pixel."""
+
+    entry: ImageEntry
+    detections: Sequence[Detection]
+    area: BaseGeometry
+    mpp: MicronsPerPixel
+
+
+@dataclass(frozen=True)
+class ImageReport:
+    """What became of one image; ``error`` says why its detections stand in the sidecar only."""
+
+    entry_id: str
+    name: str
+    sidecar: Path
+    state: Literal["written", "sidecar"]
+    added: int = 0
+    removed: int = 0
+    touched: int = 0
+    near_ours: int = 0
+    near_deleted: int = 0
+    error: MidogError | None = None
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What became of a run; ``backup`` is None where the project itself was not to be changed."""
+
+    run: str
+    store: str
+    images: tuple[ImageReport, ...]
+    backup: Path | None
+
+    @property
+    def failed(self) -> tuple[ImageReport, ...]:
+        """The images that could not be written."""
+        return tuple(image for image in self.images if image.error is not None)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image of a run: what was found, the objects made of it, and where its sidecar lies."""
+
+    result: ImageResult
+    new: tuple[PathObject, ...]
+    sidecar: Path
+
+    @property
+    def entry(self) -> ImageEntry:
+        """The image."""
+        return self.result.entry

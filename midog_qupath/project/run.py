@@ -1,0 +1,153 @@
+"""A run of ``annotate``: its number, and detections as the objects that QuPath gets."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from shapely.geometry import Point
+
+from midog_qupath.detection import Detection
+from midog_qupath.project.classes_file import normalised
+from midog_qupath.project.manifest import RunManifest, load_manifests
+from midog_qupath.project.model import ObjectKind, PathClass, PathObject, Project, Roi, RoiKind
+from midog_qupath.project.ours import RUN_MEASUREMENT, WRITTEN_METADATA, written_mark
+from midog_qupath.project.shapes import storable
+
+#: The largest run number that a measurement of a detection (32-bit float) holds exactly.
+LARGEST_NUMBER = 2**24
+
+# Colours (packed ARGB) for projects that lack the classes; a project's own colours win.
+_MITOSIS = PathClass("Mitosis", 0xFFD62728)
+_NORMAL = PathClass("Mitosis: Normal", 0xFF1F77B4)
+_ATYPICAL = PathClass("Mitosis: Atypical", 0xFFC800FF)
+
+
+@dataclass(frozen=True)
+class DetectionClasses:
+    """The classes of our detections; ``mitosis`` where normal and atypical are not told apart."""
+
+    mitosis: PathClass = _MITOSIS
+    normal: PathClass = _NORMAL
+    atypical: PathClass = _ATYPICAL
+
+    def in_project(self, project: Project) -> DetectionClasses:
+        """The same classes in the colours that the project has for them."""
+        colors = {normalised(known.name): known.color for known in project.classes if known.color is not None}
+
+        def colored(own: PathClass) -> PathClass:
+            return PathClass(own.name, colors.get(normalised(own.name), own.color))
+
+        return DetectionClasses(colored(self.mitosis), colored(self.normal), colored(self.atypical))
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What is the same for all detections of a run.
+
+    ``run`` is ``YYYYmmdd-HHMMSS-`` and 4 random hexadecimal digits; ``number`` counts the runs of a
+    project from 1: the value of the measurement ``midog run``. ``started`` is an ISO time, ``threshold``
+    the mitosis probability (0..1) from which a candidate is a detection, ``atypical_threshold`` the
+    probability from which it is atypical (None: the model has no such classifier).
+    """
+
+    run: str
+    number: int
+    started: str
+    model: str
+    model_sha256: str
+    threshold: float
+    atypical_threshold: float | None
+    classes: DetectionClasses
+    software: Mapping[str, str]
+
+
+def new_run(
+    project: Project,
+    *,
+    now: datetime,
+    model: str,
+    model_sha256: str,
+    threshold: float,
+    atypical_threshold: float | None,
+    classes: DetectionClasses,
+    software: Mapping[str, str],
+) -> RunInfo:
+    """The next run of a project. Raises SafetyError when a manifest of the project is damaged."""
+    number = 1 + max((manifest.number for manifest in load_manifests(project)), default=0)
+    return RunInfo(
+        run=f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
+        number=min(number, LARGEST_NUMBER),
+        started=now.isoformat(timespec="seconds"),
+        model=model,
+        model_sha256=model_sha256,
+        threshold=threshold,
+        atypical_threshold=atypical_threshold,
+        classes=classes.in_project(project),
+        software=software,
+    )
+
+
+def empty_manifest(run: RunInfo, store: str, keep: bool) -> RunManifest:
+    """The manifest of a run that has not yet written to any image."""
+    return RunManifest(
+        run=run.run,
+        number=run.number,
+        started=run.started,
+        model=run.model,
+        model_sha256=run.model_sha256,
+        threshold=run.threshold,
+        atypical_threshold=run.atypical_threshold,
+        software=dict(run.software),
+        store=store,
+        keep=keep,
+    )
+
+
+def as_path_object(detection: Detection, run: RunInfo, entry_id: str, index: int) -> PathObject:
+    """Detection number ``index`` of an image as the object that stands in QuPath.
+
+    Its id follows from run, image and index: a run that is resumed writes the same ids again. A
+    detection without a usable outline becomes a point.
+    """
+    path_class = _class_of(detection, run)
+    outline = storable(detection.polygon) if detection.polygon is not None else None
+    roi = (
+        Roi(RoiKind.POLYGON, outline)
+        if outline is not None
+        else Roi(RoiKind.POINTS, Point(round(detection.x, 2), round(detection.y, 2)))
+    )
+    return PathObject(
+        id=object_id(run.run, entry_id, index),
+        kind=ObjectKind.DETECTION,
+        roi=roi,
+        path_class=path_class,
+        measurements=_measurements(detection, run),
+        metadata={
+            "midog_qupath.run": run.run,
+            "midog_qupath.model": run.model,
+            WRITTEN_METADATA: written_mark(path_class.name, roi.geometry),
+        },
+    )
+
+
+def object_id(run: str, entry_id: str, index: int) -> UUID:
+    """The id of detection ``index`` of an image in a run."""
+    return uuid5(NAMESPACE_URL, f"midog-qupath:{run}:{entry_id}:{index}")
+
+
+def _class_of(detection: Detection, run: RunInfo) -> PathClass:
+    if detection.atypical_probability is None or run.atypical_threshold is None:
+        return run.classes.mitosis
+    atypical = detection.atypical_probability >= run.atypical_threshold
+    return run.classes.atypical if atypical else run.classes.normal
+
+
+def _measurements(detection: Detection, run: RunInfo) -> dict[str, float]:
+    measurements = {"Mitosis probability": float(detection.mitosis_probability)}
+    if detection.atypical_probability is not None:
+        measurements["Atypical probability"] = float(detection.atypical_probability)
+    return {**measurements, RUN_MEASUREMENT: float(run.number)}

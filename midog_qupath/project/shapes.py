@@ -1,0 +1,90 @@
+"""Shapes before and after QuPath stored them: 32-bit coordinates, 0.01 px steps, rings turned around."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+from shapely.geometry import Polygon
+from shapely.geometry.base import BaseGeometry
+from shapely.validation import make_valid
+
+from midog_qupath.project.model import PathObject
+from midog_qupath.units import SlidePixels
+
+Position = tuple[float, float]
+
+#: How far (slide pixels) QuPath 0.5 to 0.7 move a point of a shape by storing it.
+STORING_MOVES = 0.02
+#: The grid (slide pixels) to which QuPath 0.6 and later snap coordinates.
+GRID = 0.01
+#: QuPath shows smaller outlines (square slide pixels) as nothing.
+SMALLEST_AREA = 1.0
+
+
+def centre(item: PathObject) -> Position:
+    """Centre of the bounding box of an object that has a region of interest, in slide pixels."""
+    if item.roi is None:
+        raise ValueError(f"object {item.id} has no region of interest")
+    x0, y0, x1, y1 = item.roi.geometry.bounds
+    return (x0 + x1) / 2, (y0 + y1) / 2
+
+
+def centres(items: Iterable[PathObject]) -> list[Position]:
+    """Centres of those objects that have a region of interest, in slide pixels."""
+    return [centre(item) for item in items if item.roi and not item.roi.geometry.is_empty]
+
+
+def near(positions: Sequence[Position], others: Sequence[Position], radius: SlidePixels) -> NDArray[np.bool_]:
+    """Which of ``positions`` lie within ``radius`` of one of ``others`` (all slide pixels), in order."""
+    if not positions or not others:
+        return np.zeros(len(positions), dtype=np.bool_)
+    distances, _ = KDTree(np.array(others)).query(np.array(positions))
+    return np.asarray(distances <= radius)
+
+
+def same_shape(one: BaseGeometry, other: BaseGeometry) -> bool:
+    """Whether two shapes (slide pixels) differ by no more than storing them can do.
+
+    The Hausdorff distance of their outlines: where a ring begins and which way it runs do not matter.
+    """
+    if one.is_empty or other.is_empty:
+        return bool(one.is_empty and other.is_empty)
+    if not same_bounds(one.bounds, other.bounds):
+        return False
+    return bool(_outline(one).hausdorff_distance(_outline(other)) <= _tolerance(one.bounds))
+
+
+def same_bounds(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether two bounding boxes (x0, y0, x1, y1, slide pixels) differ by no more than storing can do."""
+    if not np.all(np.isfinite([*one, *other])):
+        return False
+    return bool(np.abs(np.subtract(one, other)).max() <= _tolerance(one))
+
+
+def storable(outline: Polygon) -> Polygon | None:
+    """An outline as every QuPath takes it: one valid ring on the 0.01 px grid, or None if nothing is left.
+
+    QuPath 0.6 refuses a whole file for one ring that crosses itself.
+    """
+    if not np.all(np.isfinite(shapely.get_coordinates(outline))):
+        return None
+    snapped = shapely.set_precision(make_valid(Polygon(outline.exterior)), GRID)
+    parts = [part for part in shapely.get_parts(snapped) if isinstance(part, Polygon)]
+    largest = max(parts, key=lambda part: part.area, default=None)
+    if largest is None or largest.area < SMALLEST_AREA:
+        return None
+    return Polygon(largest.exterior)
+
+
+def _outline(shape: BaseGeometry) -> BaseGeometry:
+    return shape.boundary if shape.geom_type in ("Polygon", "MultiPolygon") else shape
+
+
+def _tolerance(bounds: Sequence[float]) -> float:
+    # Beyond 131,072 px the steps of 32-bit numbers are coarser than QuPath's own grid.
+    step = float(np.spacing(np.float32(np.abs(bounds).max())))
+    return max(STORING_MOVES, 2 * step)

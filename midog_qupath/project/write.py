@@ -1,0 +1,70 @@
+"""Detections into a project, so that no person's object is ever at risk.
+
+In this order: lock; GeoJSON sidecars of all images; backup; classes; then image by image: plan, manifest,
+write, read back, manifest. Wherever it is cut short, people's objects are as they were, the results are in
+the sidecars, and every object of ours in the project is in the manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
+from midog_qupath.progress import Progress
+from midog_qupath.project.disk import writing
+from midog_qupath.project.geojson import write_features
+from midog_qupath.project.image_writer import ImageWriter
+from midog_qupath.project.journal import Journal
+from midog_qupath.project.lock import project_lock, qupath_is_running
+from midog_qupath.project.model import Project
+from midog_qupath.project.results import ImageResult, Item, RunReport
+from midog_qupath.project.run import RunInfo, as_path_object
+from midog_qupath.project.stores.base import ProjectStore
+
+StoreFactory = Callable[[], ProjectStore]
+
+
+def write_detections(
+    project: Project,
+    store_factory: StoreFactory,
+    results: Sequence[ImageResult],
+    run: RunInfo,
+    *,
+    keep: bool,
+    sidecar_only: bool,
+    progress: Progress,
+) -> RunReport:
+    """Put the detections of a run into sidecars and, unless ``sidecar_only``, into the project.
+
+    ``store_factory`` opens a store of the project; it is called twice: what one instance wrote, another
+    reads back. ``keep`` leaves all detections of earlier runs where they are. An image that cannot be
+    written is reported (:attr:`RunReport.failed`) and the others go on. A run that was cut short can be
+    written again with the same ``run``: the ids are the same.
+
+    Raises SafetyError, before the project is changed, when somebody else is writing, the folder is
+    read-only, the disk is full or a manifest is damaged; StoreError where the store cannot be opened.
+    """
+    if not sidecar_only and qupath_is_running():
+        progress.warn(
+            "QuPath is running: close this project there, or its next save overwrites the detections."
+        )
+    with project_lock(project), ExitStack() as stores:
+        items = [_write_sidecar(project, result, run) for result in results]
+        writer = stores.enter_context(store_factory())
+        journal = Journal(project, run, writer.name, keep)
+        into_project = writer.writes_project and not sidecar_only
+        reader = stores.enter_context(store_factory()) if into_project else writer
+        images = ImageWriter(project, writer, reader, journal, progress)
+        return images.into_project(items) if into_project else images.beside_project(items)
+
+
+def _write_sidecar(project: Project, result: ImageResult, run: RunInfo) -> Item:
+    entry = result.entry
+    path = project.ours / "detections" / run.run / f"{entry.stem}.geojson"
+    new = tuple(
+        as_path_object(detection, run, entry.entry_id, index)
+        for index, detection in enumerate(result.detections)
+    )
+    with writing(path):
+        write_features(path, new)
+    return Item(result, new, path)
