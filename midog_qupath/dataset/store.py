@@ -45,7 +45,8 @@ class DatasetMeta(_Settings):
     """``dataset.json``. Holds no time and no absolute path: the same labels give the same digest.
 
     ``class_map``: role -> classes of the project that have it. ``ignored``: class -> number of
-    annotations left out. ``coarse``: images coarser than detail for mitoses asks for.
+    annotations left out. ``coarse``: images with too large pixels for the details of mitoses.
+    ``unlabelled``: images in which nothing is labelled; ``skipped``: those that could not be used, and why.
     ``pixels_sha256``: one digest over all pixel blocks in the order of ``areas.parquet``.
     """
 
@@ -54,6 +55,8 @@ class DatasetMeta(_Settings):
     class_map: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     ignored: dict[str, int] = Field(default_factory=dict)
     coarse: tuple[str, ...] = ()
+    unlabelled: tuple[str, ...] = ()
+    skipped: dict[str, str] = Field(default_factory=dict)
     sources: tuple[Source, ...] = ()
     software: dict[str, str] = Field(default_factory=dict)
     splits: SplitSettings = SplitSettings()
