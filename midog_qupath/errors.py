@@ -43,7 +43,7 @@ class SafetyError(MidogError):
     """A safety rule stopped a write; nothing was changed."""
 
 
-class GeoJsonError(MidogError):
+class GeoJsonError(StoreError):
     """A GeoJSON file is malformed or breaks QuPath's contract."""
 
 

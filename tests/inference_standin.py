@@ -6,16 +6,24 @@ receptive field reaches 3 pixels. Green tells atypical: green 0 is certainly aty
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import TracebackType
 
 import cv2
 import numpy as np
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
-from midog_qupath.models.bundle import Bundle, BundleCard, OperatingPoint
-from midog_qupath.models.student import NetworkConfig, StudentOutput
+from midog_qupath.cli.main import main
+from midog_qupath.models.bundle import Bundle, BundleCard, OperatingPoint, save_bundle
+from midog_qupath.models.student import NetworkConfig, Student, StudentOutput
+from midog_qupath.project.create import NewImage, create_project
+from midog_qupath.project.model import PathObject, Project
+from midog_qupath.project.stores.native import NativeStore
 
 STRIDE = 2
 
@@ -98,3 +106,54 @@ def disc(pixels: np.ndarray, x: float, y: float, red: int = 60, green: int = 200
     shade = red + max(0, 150 - red) * distance / radius
     pixels[..., 0] = np.where(inside, np.minimum(pixels[..., 0], shade), pixels[..., 0])
     pixels[..., 1] = np.where(inside, green, pixels[..., 1])
+
+
+def painted_project(
+    folder: Path,
+    images: Mapping[str, np.ndarray],
+    labels: Mapping[str, Iterable[PathObject]] | None = None,
+    metadata: Mapping[str, Mapping[str, str]] | None = None,
+    mpp: float | None = 0.25,
+) -> Project:
+    """A real project of the given pictures with what people drew in them."""
+    new = []
+    for name, pixels in images.items():
+        path = folder / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), pixels[..., ::-1])
+        new.append(NewImage(path, mpp, (metadata or {}).get(name, {})))
+    project = create_project(folder, new)
+    store = NativeStore(project)
+    for entry in project.images:
+        store.create(entry, list((labels or {}).get(entry.name, ())))
+    return project
+
+
+class Command:
+    """Runs a command as a user does: exit code, standard output, standard error."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+
+    def __call__(self, *words: object) -> tuple[int, str, str]:
+        self._monkeypatch.setattr(sys, "argv", ["midog-qupath", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = self._capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+
+def save_untrained(path: Path, **card: object) -> Path:
+    """A real model file, small and of random weights, that calls a few places mitoses."""
+    torch.manual_seed(0)
+    config = NetworkConfig(encoder="tu-mobilenetv3_small_050", decoder_channels=(16, 16, 16, 16))
+    described = BundleCard(
+        name="untrained",
+        created="2025-01-01T00:00:00Z",
+        network=config,
+        operating_point=OperatingPoint(threshold=0.2),
+        **card,
+    )
+    save_bundle(path, described, Student(config))
+    return path

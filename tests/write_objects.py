@@ -9,6 +9,7 @@ from shapely.geometry import Point, Polygon, box
 from shapely.geometry.base import BaseGeometry
 
 from midog_qupath.detection import Detection
+from midog_qupath.project.classes import ClassMap
 from midog_qupath.project.journal import written_object
 from midog_qupath.project.manifest import ImageRecord, RunManifest
 from midog_qupath.project.model import ObjectKind, PathClass, PathObject, Project, Roi, RoiKind
@@ -16,6 +17,7 @@ from midog_qupath.project.run import DetectionClasses, RunInfo, as_path_object, 
 
 AREA = box(0, 0, 1000, 1000)
 ENTRY = "1"
+CLASSES = DetectionClasses(*ClassMap().path_classes()[:3])
 
 
 def run_info(run: str = "20250101-120000-abcd", number: int = 1) -> RunInfo:
@@ -27,7 +29,7 @@ def run_info(run: str = "20250101-120000-abcd", number: int = 1) -> RunInfo:
         model_sha256="0" * 64,
         threshold=0.5,
         atypical_threshold=0.5,
-        classes=DetectionClasses(),
+        classes=CLASSES,
         software={"midog-qupath": "0"},
     )
 
@@ -40,7 +42,7 @@ def next_run(project: Project) -> RunInfo:
         model_sha256="0" * 64,
         threshold=0.5,
         atypical_threshold=0.5,
-        classes=DetectionClasses(),
+        class_map=ClassMap(),
         software={},
     )
 

@@ -1,8 +1,7 @@
-"""``midog-qupath export``: training data from what pathologists drew."""
+"""``midog-qupath export``: training data from a project."""
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,144 +19,136 @@ from midog_qupath.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from midog_qupath.dataset.export import ExportReport
+    from midog_qupath.dataset.store import Dataset
 
 
 @click.command("export")
 @project_argument
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="DATASET",
-    help="Folder of the dataset; default: <project>/midog-qupath/dataset. An older dataset there is replaced.",
+    help="Folder of the dataset; default: <project>/midog-qupath/dataset. An older dataset is replaced.",
 )  # fmt: skip
 @click.option(
-    "--format", "formats", multiple=True, type=click.Choice(["coco"]),
-    help="coco: also write PNG tiles of 512 px at 0.25 µm/px and a COCO file.",
+    "--format", "extra", type=click.Choice(["coco"]),
+    help="Also write PNG tiles (512 px at 0.25 µm/px) and COCO files into DATASET/coco.",
 )  # fmt: skip
-@click.option(
-    "--whole", multiple=True, metavar="GLOB",
-    help="Images (name pattern) in which every mitosis is labelled, everywhere. May be repeated.",
-)  # fmt: skip
-@click.option(
-    "--image-table", type=click.Path(path_type=Path), metavar="CSV",
-    help="Columns image, case, domain, extent, cell_px: overrides the project's metadata.",
-)  # fmt: skip
-@click.option(
-    "--object-table", type=click.Path(path_type=Path), metavar="CSV",
-    help="Columns image, source_id or x and y (pixels), label, votes_atypical, votes_total, case.",
-)  # fmt: skip
-@click.option("--split-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another split.")
-@click.option("--force", is_flag=True, help="Export images coarser than 0.6 µm/px too.")
 @store_option
 @ground_truth_option
 @class_map_option
+@click.option(
+    "--whole", multiple=True, metavar="GLOB",
+    help="Images in which every mitosis of the whole image is labelled, e.g. 'field_*'. May be repeated.",
+)  # fmt: skip
+@click.option(
+    "--image-table", type=click.Path(path_type=Path), metavar="CSV",
+    help="Overrides the project: columns image[,case,domain,extent,cell_px] (extent: whole, regions or "
+    "objects; cell_px: side of a mosaic's cells in pixels).",
+)  # fmt: skip
+@click.option(
+    "--object-table", type=click.Path(path_type=Path), metavar="CSV",
+    help="Overrides the project: columns image and source_id or x,y (pixels), "
+    "[label,votes_atypical,votes_total,case].",
+)  # fmt: skip
 @mpp_option
+@click.option("--force", is_flag=True, help="Also export images coarser than 0.6 µm/px.")
+@click.option(
+    "--split-seed", type=click.IntRange(min=0), default=0, show_default=True,
+    help="Another number shares the cases out otherwise.",
+)  # fmt: skip
 @json_option
 def command(
     project: Path,
     output: Path | None,
-    formats: tuple[str, ...],
-    whole: tuple[str, ...],
-    image_table: Path | None,
-    object_table: Path | None,
-    split_seed: int,
-    force: bool,
+    extra: str | None,
     store: str | None,
-    ground_truth: Path | None,
-    class_map: tuple[str, ...],
-    mpp: float | None,
     as_json: bool,
+    **asked: Any,
 ) -> int:
-    """Write the labels of PROJECT and the pixels around them as a training dataset.
+    """Make training data of what pathologists drew in PROJECT (a project.qpproj or its folder).
 
-    Annotations count by class; what this tool wrote and nobody touched is left out. Exit code 1 if an
-    image could not be exported (the others are).
+    Polygons, rectangles, ellipses and points whose class means a mitosis (normal, atypical or unknown) or a
+    look-alike are taken, with the pixels of what is labelled: the inside of Region* annotations, the whole
+    image (--whole), else only the objects. Exit code 1 if an image had to be left out.
     """
-    from midog_qupath.dataset.export import ExportOptions
-    from midog_qupath.project.classes import ClassMap
-    from midog_qupath.project.qpproj import open_project
-
-    opened = open_project(project)
-    options = ExportOptions(
-        output=output or opened.ours / "dataset",
-        class_map=ClassMap.parse(class_map),
-        ground_truth=ground_truth,
-        whole=whole,
-        image_table=image_table,
-        object_table=object_table,
-        mpp=mpp,
-        force=force,
-        split_seed=split_seed,
-        coco="coco" in formats,
-    )
-    progress = TerminalProgress()
-    report = _run(opened, store, options, progress)
-    if as_json:
-        print_json(summary(report))
-    else:
-        _show(report)
-    for name, error in report.skipped.items():
-        progress.warn(f"{name} was left out: {error}")
-    return 1 if report.skipped else 0
+    dataset = _export(project, output, store, TerminalProgress(), coco=extra == "coco", **asked)
+    _report(dataset, as_json)
+    return 1 if dataset.meta.skipped else 0
 
 
 def export_with_defaults(project: Path, progress: TerminalProgress) -> Path:
-    """Export a project as ``export PROJECT`` does; the dataset's folder."""
-    from midog_qupath.dataset.export import ExportOptions
-    from midog_qupath.project.qpproj import open_project
-
-    opened = open_project(project)
-    return _run(opened, None, ExportOptions(output=opened.ours / "dataset"), progress).dataset.folder
+    """Export a project as the command without options does; the folder of the dataset."""
+    return _export(project, None, None, progress).folder
 
 
-def _run(opened: Any, store: str | None, options: Any, progress: TerminalProgress) -> ExportReport:
+def _export(
+    project: Path,
+    output: Path | None,
+    store: str | None,
+    progress: TerminalProgress,
+    class_map: tuple[str, ...] = (),
+    **asked: Any,
+) -> Dataset:
     from midog_qupath.dataset.export import export_project
-    from midog_qupath.errors import StoreError
+    from midog_qupath.dataset.read_image import ExportOptions
+    from midog_qupath.project.classes import ClassMap
+    from midog_qupath.project.qpproj import open_project
     from midog_qupath.project.stores.choose import choose_store
 
-    if options.ground_truth is not None and not options.ground_truth.is_dir():
-        raise StoreError(
-            f"There is no folder {options.ground_truth}.", "Give the folder that holds <image>.geojson files."
-        )
+    opened = open_project(project)
+    options = ExportOptions(
+        folder=output or opened.ours / "dataset", class_map=ClassMap.parse(class_map), **asked
+    )
     factory, reason = choose_store(opened, store)
-    progress.note(f"Store: {reason}")
+    progress.note(f"Annotations from {options.ground_truth}" if options.ground_truth else f"Store: {reason}")
     with factory() as objects:
         return export_project(opened, objects, options, progress)
 
 
-def summary(report: ExportReport) -> dict[str, Any]:
-    """The report as printed by ``--json``."""
-    data = report.dataset
-    labels = {
-        image.name: Counter(o.label for o in data.objects if o.image == image.name) for image in data.images
-    }
-    return {
-        "dataset": str(data.folder),
-        "images": [
-            {
-                "name": image.name,
-                "extent": image.extent,
-                "mm2": round(image.labelled_mm2, 4),
-                "split": image.split if image.cell_px is None else None,
-                "objects": dict(sorted(labels[image.name].items())),
-            }
-            for image in data.images
-        ],
-        "classes": dict(sorted(Counter(o.label for o in data.objects).items())),
-        "ignored": dict(report.ignored),
-        "splits": dict(sorted(Counter(o.split for o in data.objects).items())),
-        "skipped": {name: str(error) for name, error in report.skipped.items()},
-    }
+def _report(dataset: Dataset, as_json: bool) -> None:
+    from midog_qupath.dataset.summary import summarise
+
+    summary = summarise(dataset)
+    if as_json:
+        print_json(summary)
+    else:
+        _show(summary)
+    if skipped := summary["skipped"]:
+        TerminalProgress().warn(f"{len(skipped)} images were left out: {', '.join(skipped)}.")
 
 
-def _show(report: ExportReport) -> None:
-    data = summary(report)
-    for row in data["images"]:
-        objects = ", ".join(f"{count} {label}" for label, count in row["objects"].items()) or "no objects"
-        area = f"{row['mm2']:.3f} mm²" if row["extent"] != "objects" else "only the objects are known"
-        click.echo(f"{row['name']}: {row['extent']}, {area}: {objects}")
-    classes = ", ".join(f"{count} {label}" for label, count in data["classes"].items())
-    splits = ", ".join(f"{count} {split}" for split, count in data["splits"].items())
-    click.echo(f"{data['dataset']}: {len(data['images'])} images; {classes}; objects by split: {splits}")
-    if data["ignored"]:
-        ignored = ", ".join(f"{count} {label}" for label, count in data["ignored"].items())
-        click.echo(f"Ignored (no meaning to us, see --class-map): {ignored}")
+def _show(summary: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 200
+    table = Table(box=None, pad_edge=False)
+    for heading in ("image", "domain", "split", "extent"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("mm²", justify="right")
+    table.add_column("objects")
+    for row in summary["images"]:
+        objects = ", ".join(f"{count} {label}" for label, count in row["objects"].items()) or "none"
+        split = row["split"] or "by object"
+        table.add_row(row["name"], row["domain"], split, row["extent"], f"{row['mm2']:.3f}", objects)
+    console.print(table)
+    for line in _lines(summary):
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def _lines(summary: dict[str, Any]) -> list[str]:
+    lines = [f"Objects: {_counted(summary['classes'])}"]
+    if summary["ignored"]:
+        lines.append(f"Ignored annotations: {_counted(summary['ignored'])}")
+    if summary["unlabelled"]:
+        lines.append(f"{len(summary['unlabelled'])} images without labels are not in the dataset.")
+    for split, held in summary["splits"].items():
+        lines.append(
+            f"{split}: {held['cases']} cases, {held['mitoses']} mitoses, {held['look_alikes']} look-alikes"
+        )
+    return [*lines, f"Dataset: {summary['dataset']}"]
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())

@@ -13,7 +13,7 @@ from midog_qupath.cli.common import TerminalProgress, json_option, print_json
 from midog_qupath.errors import DatasetError
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[float]):
     """A time like ``90s``, ``30m``, ``2h`` or ``1h30m``, in seconds."""
 
     name = "duration"

@@ -11,6 +11,7 @@ import shapely
 from midog_qupath.dataset.format import ImageRow, ObjectRow
 from midog_qupath.dataset.overrides import ImageLine
 from midog_qupath.errors import DatasetError
+from midog_qupath.project.cases import object_case
 from midog_qupath.project.classes import ClassMap
 from midog_qupath.project.ground_truth import GroundTruth, LabelledObject
 from midog_qupath.project.model import ImageEntry
@@ -32,13 +33,6 @@ def image_case(entry: ImageEntry) -> str:
 def image_domain(entry: ImageEntry) -> str:
     """The domain of an image: its metadata ``domain``, else ``unknown``."""
     return entry.metadata.get(DOMAIN) or NO_DOMAIN
-
-
-def object_case(entry: ImageEntry, name: str | None) -> str:
-    """The case of an object: the image's; in a mosaic the object's name up to the last ``/``."""
-    if entry.metadata.get(CELL_PX) and name and "/" in name:
-        return name.rpartition("/")[0]
-    return image_case(entry)
 
 
 def with_overrides(entry: ImageEntry, line: ImageLine | None, whole: bool) -> ImageEntry:
@@ -97,12 +91,12 @@ def _cell_px(entry: ImageEntry) -> int | None:
     return int(said)
 
 
-def object_rows(image: ImageRow, entry: ImageEntry, labelled: Iterable[LabelledObject]) -> list[ObjectRow]:
+def object_rows(image: ImageRow, labelled: Iterable[LabelledObject]) -> list[ObjectRow]:
     """The rows of the labelled objects of an image; those that lie off the image are left out."""
-    return [row for thing in labelled if (row := _object_row(image, entry, thing)) is not None]
+    return [row for thing in labelled if (row := _object_row(image, thing)) is not None]
 
 
-def _object_row(image: ImageRow, entry: ImageEntry, thing: LabelledObject) -> ObjectRow | None:
+def _object_row(image: ImageRow, thing: LabelledObject) -> ObjectRow | None:
     x, y = thing.x, thing.y
     if not _on(image, x, y) and thing.geometry is not None:
         # Of an object that is mostly past the border, the visible part is what can be learned.
@@ -112,7 +106,7 @@ def _object_row(image: ImageRow, entry: ImageEntry, thing: LabelledObject) -> Ob
         return None
     return ObjectRow(
         image=image.name,
-        case=object_case(entry, thing.name),
+        case=object_case(image.case, thing.name, image.cell_px is not None),
         domain=image.domain,
         label=thing.label,
         role=thing.role,

@@ -25,8 +25,8 @@ def replacing(folder: Path) -> Iterator[Path]:
     """
     folder = folder.absolute()
     check_replaceable(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
+    first = not folder.parent.exists()
+    temporary = _temporary_beside(folder)
     try:
         new = temporary / "new"
         new.mkdir()
@@ -34,6 +34,19 @@ def replacing(folder: Path) -> Iterator[Path]:
         _swap(new, folder, temporary / "old")
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if first and not any(folder.parent.iterdir()):
+            folder.parent.rmdir()
+
+
+def _temporary_beside(folder: Path) -> Path:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
+    except OSError as error:
+        raise DatasetError(
+            f"{folder.parent} cannot be written ({error.strerror or error}).",
+            "Give another folder with -o, or check the permissions.",
+        ) from error
 
 
 def check_replaceable(folder: Path) -> None:

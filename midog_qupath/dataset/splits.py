@@ -109,6 +109,18 @@ def _share_out(
     return splits
 
 
+def missing_splits(cases: Iterable[CaseTally], splits: Mapping[str, Split]) -> dict[str, tuple[Split, ...]]:
+    """The splits that a domain reaches with no case, for the domains that lack any."""
+    reached: dict[str, set[Split]] = defaultdict(set)
+    for tally in cases:
+        reached[tally.domain].add(splits[tally.case])
+    return {
+        domain: tuple(split for split in FRACTIONS if split not in found)
+        for domain, found in sorted(reached.items())
+        if len(found) < len(FRACTIONS)
+    }
+
+
 def with_splits(
     images: Iterable[ImageRow], objects: Iterable[ObjectRow], splits: Mapping[str, Split]
 ) -> tuple[tuple[ImageRow, ...], tuple[ObjectRow, ...]]:

@@ -167,8 +167,12 @@ def write_pixels(folder: Path, area: AreaRow, pixels: NDArray[np.uint8]) -> None
         raise ValueError(
             f"{area.file}: {pixels.dtype} {pixels.shape} is not the block that the row describes"
         )
+    whole = np.ascontiguousarray(pixels)
     with atomic_writer(folder / area.file) as stream:
-        np.save(stream, np.ascontiguousarray(pixels), allow_pickle=False)
+        # numpy.save says of a full disk only how many numbers it could not write.
+        header = np.lib.format.header_data_from_array_1_0(whole)
+        np.lib.format.write_array_header_1_0(stream, header)
+        stream.write(whole.data)
 
 
 def pixels_digest(files: Iterable[Path]) -> str:

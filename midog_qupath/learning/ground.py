@@ -131,6 +131,16 @@ class Ground:
         """Whether any area is exhaustively labelled."""
         return bool(self._exhaustive_px.any())
 
+    @cached_property
+    def mitoses_in_fields(self) -> SpotSet:
+        """The mitoses of images that supply negatives too."""
+        return SpotSet(tuple(s for s in self.mitoses.spots if self._exhaustive_px[s.area] > 0))
+
+    @cached_property
+    def mitoses_elsewhere(self) -> SpotSet:
+        """The mitoses of images of which nothing else is known."""
+        return SpotSet(tuple(s for s in self.mitoses.spots if self._exhaustive_px[s.area] == 0))
+
     def random_spot(self, rng: Rng) -> Spot:
         """A uniformly random place of the exhaustively labelled ground."""
         index = int(rng.choice(len(self.areas), p=self._exhaustive_px / self._exhaustive_px.sum()))

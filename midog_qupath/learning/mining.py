@@ -15,9 +15,9 @@ from midog_qupath.progress import Progress
 from midog_qupath.units import MATCH_RADIUS
 
 #: Lowest mitosis probability of a mined look-alike.
-_FLOOR = 0.1
+_FLOOR = 0.2
 #: At most so many an area, the most mitosis-like first: one stained fold must not fill every batch.
-_MOST_AN_AREA = 60
+_MOST_AN_AREA = 30
 
 
 def mine(network: Student, card: BundleCard, ground: Ground, progress: Progress) -> SpotSet:

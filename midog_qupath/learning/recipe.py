@@ -25,9 +25,12 @@ class SamplingRecipe(_Strict):
 
     tile_px: int = Field(default=128, ge=SIZE_MULTIPLE, multiple_of=SIZE_MULTIPLE)
     batch: int = Field(default=32, ge=2)
-    share_mitosis: float = Field(default=0.5, ge=0)
-    share_hard_negative: float = Field(default=0.25, ge=0)
+    share_mitosis: float = Field(default=0.4, ge=0)
+    share_hard_negative: float = Field(default=0.35, ge=0)
     share_field: float = Field(default=0.25, ge=0)
+    #: Part of the share of mitoses from images that supply negatives too: were they few, the look of
+    #: those images would tell that there is no mitosis.
+    mitoses_from_fields: float = Field(default=0.5, ge=0, le=1)
     #: Part of the share of hard negatives that is mined rather than drawn by a person.
     share_mined: float = Field(default=0.6, ge=0, le=1)
     balance_domains: bool = True

@@ -76,7 +76,9 @@ class TileSource:
         if kind == "field":
             return self.ground.random_spot(rng)
         if kind == "mitosis":
-            return self.ground.mitoses.draw(rng, self.sampling.balance_domains)
+            fields, elsewhere = self.ground.mitoses_in_fields, self.ground.mitoses_elsewhere
+            from_fields = bool(fields) and (not elsewhere or rng.random() < self.sampling.mitoses_from_fields)
+            return (fields if from_fields else elsewhere).draw(rng, self.sampling.balance_domains)
         from_mined = bool(mined) and (not drawn or rng.random() < self.sampling.share_mined)
         return (mined if from_mined else drawn).draw(rng, self.sampling.balance_domains)
 

@@ -86,7 +86,7 @@ class Student(nn.Module):
         images
             (B, 3, H, W) float, normalised; H and W multiples of 32.
         """
-        encoded = self.encoder(images.to(self.head.weight.dtype))
+        encoded = self.encoder(images.to(dtype=self.head.weight.dtype))
         decoded = self.decoder(encoded)
         features = (decoded, *(encoded[level] for level in _CLASSIFIER_LEVELS))
         return StudentOutput(self.head(decoded), features)
@@ -142,9 +142,8 @@ class MultiScaleClassifier(nn.Module):
     def forward(self, features: tuple[Tensor, ...], positions: Tensor) -> Tensor:
         """Logits (N, 3); see :meth:`Student.classify`."""
         # The feature maps may be bfloat16; the classifier looks at few pixels and stays float32.
-        squeezed = [
-            conv(f.to(conv.weight.dtype)).float() for conv, f in zip(self.squeeze, features, strict=True)
-        ]
+        own = next(self.squeeze.parameters()).dtype
+        squeezed = [conv(f.to(dtype=own)).float() for conv, f in zip(self.squeeze, features, strict=True)]
         pooled = [
             self._look(squeezed, positions.float(), window, trunk)
             for window, trunk in zip(self.windows, self.trunks, strict=True)

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
 
 import shapely
 
@@ -18,7 +17,7 @@ from midog_qupath.project.manifest import ImageRecord
 from midog_qupath.project.model import PathClass, PathObject, Project
 from midog_qupath.project.ours import wiped_runs
 from midog_qupath.project.plan import Plan, plan
-from midog_qupath.project.results import ImageReport, Item, RunReport
+from midog_qupath.project.results import ImageReport, Item, RunReport, State
 from midog_qupath.project.stores.base import Edit, ProjectStore
 from midog_qupath.project.verify import verify_unchanged
 
@@ -52,14 +51,14 @@ class ImageWriter:
             reports.append(self._left(item, planned))
         return self._report(reports, backup=None)
 
-    def into_project(self, items: Sequence[Item]) -> RunReport:
+    def into_store(self, items: Sequence[Item]) -> RunReport:
         """Write every image that can be read; the others are reported."""
         ready, reports = self._preflight(items)
         backup = None
-        if ready:
+        if ready and self._writer.writes_project:
             time = datetime.now().strftime("%Y%m%d-%H%M%S")
             backup = back_up(self._project, [item.entry for item, _ in ready], time)
-            reports += self._write_all(ready, backup)
+        reports += self._write_all(ready, backup)
         return self._report(reports, backup)
 
     def _preflight(self, items: Sequence[Item]) -> tuple[list[tuple[Item, str]], list[ImageReport]]:
@@ -74,9 +73,10 @@ class ImageWriter:
                 ready.append((item, fingerprint))
         return ready, reports
 
-    def _write_all(self, ready: Sequence[tuple[Item, str]], backup: Path) -> list[ImageReport]:
+    def _write_all(self, ready: Sequence[tuple[Item, str]], backup: Path | None) -> list[ImageReport]:
         try:
-            self._writer.ensure_classes(_classes(item for item, _ in ready))
+            if self._writer.writes_project:
+                self._writer.ensure_classes(_classes(item for item, _ in ready))
         except StoreError as error:
             return [self._left(item, None, error) for item, _ in ready]
         reports = []
@@ -86,7 +86,7 @@ class ImageWriter:
                 advance(1)
         return reports
 
-    def _write(self, item: Item, fingerprint: str, backup: Path) -> ImageReport:
+    def _write(self, item: Item, fingerprint: str, backup: Path | None) -> ImageReport:
         planned = None
         try:
             self._require_unchanged(item, fingerprint)
@@ -104,8 +104,9 @@ class ImageWriter:
             verify_unchanged(before, self._reader.read(item.entry), edit)
         except (StoreError, SafetyError) as error:
             return self._left(item, planned, self._put_back(item, stored, backup, error))
-        self._journal.written(item.entry.entry_id)
-        return _report(item, planned, "written")
+        state: State = "written" if self._writer.writes_project else "sidecar"
+        self._journal.done(item.entry.entry_id, state)
+        return _report(item, planned, state)
 
     def _require_unchanged(self, item: Item, fingerprint: str) -> None:
         # The backup would not do for an image that was saved after it.
@@ -132,7 +133,9 @@ class ImageWriter:
             keep=self._journal.keep,
         )
 
-    def _put_back(self, item: Item, stored: str | None, backup: Path, error: MidogError) -> MidogError:
+    def _put_back(self, item: Item, stored: str | None, backup: Path | None, error: MidogError) -> MidogError:
+        if backup is None:
+            return error
         by_hand = f"Compare it in QuPath with its data.qpdata and summary.json in {backup}."
         try:
             if stored is None or self._reader.fingerprint(item.entry) != stored:
@@ -178,7 +181,7 @@ def _record(project: Project, item: Item, planned: Plan | None) -> ImageRecord:
     )
 
 
-def _report(item: Item, planned: Plan | None, state: Literal["written", "sidecar"]) -> ImageReport:
+def _report(item: Item, planned: Plan | None, state: State) -> ImageReport:
     done = planned or Plan(remove=frozenset(), add=(), touched=0, near_ours=0, near_deleted=0)
     return ImageReport(
         entry_id=item.entry.entry_id,

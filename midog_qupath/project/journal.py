@@ -17,6 +17,7 @@ from midog_qupath.project.manifest import (
 )
 from midog_qupath.project.model import PathObject, Project
 from midog_qupath.project.ours import replaces
+from midog_qupath.project.results import State
 from midog_qupath.project.run import RunInfo, empty_manifest
 from midog_qupath.project.shapes import centre
 
@@ -63,11 +64,11 @@ class Journal:
             )
         self._put(record)
 
-    def written(self, entry_id: str) -> None:
-        """Say that an image was written and read back."""
+    def done(self, entry_id: str, state: State) -> None:
+        """Say that an image was written and read back: in the project, or by a store beside it."""
         record = self._manifest.image(entry_id)
         if record is not None:
-            self._put(record.model_copy(update={"state": "written"}))
+            self._put(record.model_copy(update={"state": state}))
 
     def left(self, record: ImageRecord) -> None:
         """Say that an image stays as it is: its detections stand in the sidecar only."""

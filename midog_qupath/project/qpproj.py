@@ -6,21 +6,27 @@ Object data are not in this file; a store reads them.
 from __future__ import annotations
 
 import json
-import os
+import math
 import re
 from collections import Counter
-from collections.abc import Mapping
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from midog_qupath.errors import ProjectError, SlideError
+from midog_qupath.project.addresses import find_image
 from midog_qupath.project.model import ImageEntry, PathClass, Project, ServerBuilder
 from midog_qupath.units import MicronsPerPixel
 
 FILE_NAME = "project.qpproj"
 _MICRONS = frozenset({"µm", "um", "μm", "micron", "microns"})
 _UNSAFE = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
+_EXTENSION = re.compile(r"(?<=.)\.[A-Za-z0-9]{1,8}$")
+#: Names that Windows keeps for devices.
+_RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)$", re.IGNORECASE)
+#: Builders whose pixels are those of the file: a pyramid only adds smaller copies.
+_SAME_PIXELS = frozenset({"uri", "pyramidize"})
 
 
 def open_project(path: Path) -> Project:
@@ -29,7 +35,7 @@ def open_project(path: Path) -> Project:
     Raises
     ------
     ProjectError
-        No such project, half-written JSON, JSON of something else, or an entry id used twice.
+        No such project, half-written JSON, JSON of something else, or an entry id missing or used twice.
     """
     file = _project_file(path)
     raw = _read_json(file)
@@ -38,8 +44,9 @@ def open_project(path: Path) -> Project:
         raise ProjectError(
             f"{file} is JSON but not a QuPath project.", "Give a project.qpproj that QuPath wrote."
         )
-    old_folder = _old_folder(raw.get("uri"))
-    images = tuple(_entry(file, entry, old_folder) for entry in entries)
+    address = raw.get("uri")
+    old_project = address if isinstance(address, str) else None
+    images = tuple(_entry(file, entry, old_project) for entry in entries)
     _refuse_duplicates(file, images)
     return Project(
         path=file,
@@ -79,24 +86,19 @@ def _read_json(file: Path) -> dict[str, Any]:
     return raw
 
 
-def _old_folder(uri: Any) -> str | None:
-    """Folder in which the project lay when QuPath wrote it, as a URI path ending in a slash."""
-    if not isinstance(uri, str):
-        return None
-    path = urlsplit(uri).path
-    return path.rsplit("/", 1)[0] + "/" if "/" in path else None
-
-
-def _entry(file: Path, raw: Mapping[str, Any], old_folder: str | None) -> ImageEntry:
-    builder_raw = raw.get("serverBuilder") or {}
-    builder = _builder(builder_raw)
-    path, stale = _resolve(builder.uri, old_folder, file.parent)
-    metadata = _server_metadata(builder_raw)
-    name = str(
-        raw.get("imageName") or metadata.get("name") or (path.name if path else f"image {raw.get('entryID')}")
-    )
+def _entry(file: Path, raw: Mapping[str, Any], old_project: str | None) -> ImageEntry:
+    identity = raw.get("entryID")
+    if isinstance(identity, bool) or not isinstance(identity, (int, str)) or not str(identity).strip():
+        raise ProjectError(
+            f"An image in {file} has no entry id.", "Open the project in QuPath 0.4 or newer and save it."
+        )
+    builders = _chain(raw.get("serverBuilder"))
+    builder = _builder(builders)
+    path, stale = find_image(builder.uri, old_project, file.parent)
+    metadata = next((item for one in builders if (item := _mapping(one.get("metadata")))), {})
+    name = str(raw.get("imageName") or metadata.get("name") or (path.name if path else f"image {identity}"))
     return ImageEntry(
-        entry_id=str(raw.get("entryID")),
+        entry_id=str(identity),
         name=name,
         builder=builder,
         path=path,
@@ -104,105 +106,75 @@ def _entry(file: Path, raw: Mapping[str, Any], old_folder: str | None) -> ImageE
         width=_whole(metadata.get("width")),
         height=_whole(metadata.get("height")),
         mpp=_calibration(metadata),
-        metadata={str(k): str(v) for k, v in (raw.get("metadata") or {}).items()},
-        data_dir=file.parent / "data" / str(raw.get("entryID")),
-        stem=_safe_stem(name),
+        metadata={key: str(value) for key, value in _mapping(raw.get("metadata")).items()},
+        data_dir=file.parent / "data" / str(identity),
+        stem=safe_stem(name),
     )
 
 
-def _builder(raw: Mapping[str, Any]) -> ServerBuilder:
-    inner = raw
-    while isinstance(inner.get("builder"), dict):
-        inner = inner["builder"]
-    uri = inner.get("uri")
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _chain(raw: Any) -> list[Mapping[str, Any]]:
+    """A server builder and those inside it (a rotated image holds the builder of the file), outermost first."""
+    found = []
+    while isinstance(raw, dict):
+        found.append(raw)
+        raw = raw.get("builder")
+    return found
+
+
+def _builder(builders: Sequence[Mapping[str, Any]]) -> ServerBuilder:
+    types = [str(builder.get("builderType", "uri")) for builder in builders]
+    inner = builders[-1] if builders else {}
+    uri, provider, arguments = inner.get("uri"), inner.get("providerClassName"), inner.get("args")
     return ServerBuilder(
-        type=str(raw.get("builderType", "uri")),
-        uri=str(uri) if uri is not None else None,
-        provider=str(inner["providerClassName"]) if inner.get("providerClassName") else None,
-        args=tuple(str(a) for a in inner.get("args") or ()),
+        type=next((one for one in types if one not in _SAME_PIXELS), "uri"),
+        uri=uri if isinstance(uri, str) else None,
+        provider=str(provider) if provider else None,
+        args=tuple(str(argument) for argument in arguments) if isinstance(arguments, list) else (),
     )
-
-
-def _server_metadata(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = raw.get("metadata")
-    if isinstance(found, dict):
-        return found
-    inner = raw.get("builder")
-    return _server_metadata(inner) if isinstance(inner, dict) else {}
 
 
 def _whole(value: Any) -> int | None:
-    return int(value) if isinstance(value, (int, float)) and value > 0 else None
+    return int(value) if _is_number(value) and 1 <= value < 2**31 else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _calibration(metadata: Mapping[str, Any]) -> MicronsPerPixel | None:
     """Mean of pixel width and height where both are in microns, else None."""
-    calibration = metadata.get("pixelCalibration") or {}
-    sizes = []
-    for side in ("pixelWidth", "pixelHeight"):
-        size = calibration.get(side) or {}
-        value = size.get("value")
-        if str(size.get("unit", "")).lower() not in _MICRONS or not isinstance(value, (int, float)):
-            return None
-        sizes.append(float(value))
-    mean = sum(sizes) / 2
-    return MicronsPerPixel(mean) if 0 < mean < float("inf") else None
+    calibration = _mapping(metadata.get("pixelCalibration"))
+    sizes = [_mapping(calibration.get(side)) for side in ("pixelWidth", "pixelHeight")]
+    values = [size.get("value") for size in sizes if str(size.get("unit", "")).lower() in _MICRONS]
+    if len(values) != 2 or not all(_is_number(value) and value > 0 for value in values):
+        return None
+    return MicronsPerPixel(sum(float(value) for value in values) / 2)
 
 
-def _resolve(uri: str | None, old_folder: str | None, folder: Path) -> tuple[Path | None, bool]:
-    """Where an image lies on this machine, and whether its address in the project no longer holds."""
-    if uri is None:
-        return None, False
-    parts = urlsplit(uri)
-    if parts.scheme not in ("file", ""):
-        return None, False
-    direct = local_path(uri)
-    if direct.is_file():
-        return direct, False
-    for candidate in _moved(parts.path, old_folder, folder):
-        if candidate.is_file():
-            return candidate, True
-    return None, False
+def safe_stem(name: str) -> str:
+    """An image's name without its extension, as a file name on every system.
+
+    ``export_ground_truth.groovy`` does the same, so that both mean the same file.
+    """
+    stem = _UNSAFE.sub("_", _EXTENSION.sub("", name)).strip(" .") or "image"
+    return f"{stem}_" if _RESERVED.match(stem) else stem
 
 
-def local_path(uri: str) -> Path:
-    """The path that a ``file:`` URI names, on whatever system it was written."""
-    parts = urlsplit(uri)
-    text = unquote(parts.path)
-    if parts.netloc and parts.netloc != "localhost":
-        text = f"//{parts.netloc}{text}"
-    if re.match(r"^/[A-Za-z]:", text):
-        text = text[1:]
-    return Path(PureWindowsPath(text)) if os.name == "nt" else Path(text)
-
-
-def _moved(path: str, old_folder: str | None, folder: Path) -> list[Path]:
-    """Where QuPath looks for a moved image: the same way from the project as before, then nearby by name."""
-    candidates = []
-    if old_folder:
-        relative = os.path.relpath(unquote(path), unquote(old_folder)).replace("\\", "/")
-        candidates.append(Path(os.path.normpath(folder / relative)))
-    names = PurePosixPath(unquote(path)).parts[1:]
-    # The longest tail first: images/a/x.tif before x.tif.
-    candidates += [folder.joinpath(*names[start:]) for start in range(len(names))]
-    return candidates
-
-
-def _safe_stem(name: str) -> str:
-    stem = PurePosixPath(name.replace("\\", "/")).name
-    stem = stem.rsplit(".", 1)[0] if "." in stem.strip(".") else stem
-    return _UNSAFE.sub("_", stem).strip(" .") or "image"
-
-
-def _unique_stems(images: tuple[ImageEntry, ...]) -> tuple[ImageEntry, ...]:
-    from dataclasses import replace
-
-    # Case-blind: Windows and macOS do not tell A.geojson from a.geojson.
-    counts = Counter(image.stem.lower() for image in images)
-    return tuple(
-        replace(image, stem=f"{image.stem}-{image.entry_id}") if counts[image.stem.lower()] > 1 else image
-        for image in images
-    )
+def _unique_stems(images: Sequence[ImageEntry]) -> tuple[ImageEntry, ...]:
+    """Where two images share a name, their entry ids tell their files apart."""
+    stems = [image.stem for image in images]
+    # Case-blind: Windows and macOS do not tell A.geojson from a.geojson. Again, as a longer name can be
+    # that of a third image.
+    while twice := {stem for stem, count in Counter(stem.lower() for stem in stems).items() if count > 1}:
+        stems = [
+            f"{stem}-{image.entry_id}" if stem.lower() in twice else stem
+            for stem, image in zip(stems, images, strict=True)
+        ]
+    return tuple(replace(image, stem=stem) for image, stem in zip(images, stems, strict=True))
 
 
 def _refuse_duplicates(file: Path, images: tuple[ImageEntry, ...]) -> None:

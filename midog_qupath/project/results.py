@@ -14,6 +14,9 @@ from midog_qupath.errors import MidogError
 from midog_qupath.project.model import ImageEntry, PathObject
 from midog_qupath.units import MicronsPerPixel
 
+#: Whether detections stand in the project, or in GeoJSON beside it.
+State = Literal["written", "sidecar"]
+
 
 @dataclass(frozen=True)
 class ImageResult:
@@ -32,7 +35,7 @@ class ImageReport:
     entry_id: str
     name: str
     sidecar: Path
-    state: Literal["written", "sidecar"]
+    state: State
     added: int = 0
     removed: int = 0
     touched: int = 0

@@ -11,6 +11,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 from shapely.geometry import Point
 
 from midog_qupath.detection import Detection
+from midog_qupath.project.classes import ClassMap
 from midog_qupath.project.classes_file import normalised
 from midog_qupath.project.manifest import RunManifest, load_manifests
 from midog_qupath.project.model import ObjectKind, PathClass, PathObject, Project, Roi, RoiKind
@@ -20,28 +21,27 @@ from midog_qupath.project.shapes import storable
 #: The largest run number that a measurement of a detection (32-bit float) holds exactly.
 LARGEST_NUMBER = 2**24
 
-# Colours (packed ARGB) for projects that lack the classes; a project's own colours win.
-_MITOSIS = PathClass("Mitosis", 0xFFD62728)
-_NORMAL = PathClass("Mitosis: Normal", 0xFF1F77B4)
-_ATYPICAL = PathClass("Mitosis: Atypical", 0xFFC800FF)
-
 
 @dataclass(frozen=True)
 class DetectionClasses:
     """The classes of our detections; ``mitosis`` where normal and atypical are not told apart."""
 
-    mitosis: PathClass = _MITOSIS
-    normal: PathClass = _NORMAL
-    atypical: PathClass = _ATYPICAL
+    mitosis: PathClass
+    normal: PathClass
+    atypical: PathClass
 
-    def in_project(self, project: Project) -> DetectionClasses:
-        """The same classes in the colours that the project has for them."""
-        colors = {normalised(known.name): known.color for known in project.classes if known.color is not None}
 
-        def colored(own: PathClass) -> PathClass:
-            return PathClass(own.name, colors.get(normalised(own.name), own.color))
+def detection_classes(class_map: ClassMap, project: Project) -> DetectionClasses:
+    """The classes of ``class_map``, in the colours that the project has for them."""
+    colors = {normalised(known.name): known.color for known in project.classes if known.color is not None}
 
-        return DetectionClasses(colored(self.mitosis), colored(self.normal), colored(self.atypical))
+    def colored(name: str) -> PathClass:
+        return PathClass(name, colors.get(normalised(name), defaults[name]))
+
+    defaults = {own.name: own.color for own in class_map.path_classes()}
+    return DetectionClasses(
+        colored(class_map.mitosis), colored(class_map.normal), colored(class_map.atypical)
+    )
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def new_run(
     model_sha256: str,
     threshold: float,
     atypical_threshold: float | None,
-    classes: DetectionClasses,
+    class_map: ClassMap,
     software: Mapping[str, str],
 ) -> RunInfo:
     """The next run of a project. Raises SafetyError when a manifest of the project is damaged."""
@@ -86,7 +86,7 @@ def new_run(
         model_sha256=model_sha256,
         threshold=threshold,
         atypical_threshold=atypical_threshold,
-        classes=classes.in_project(project),
+        classes=detection_classes(class_map, project),
         software=software,
     )
 

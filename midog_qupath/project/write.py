@@ -52,10 +52,10 @@ def write_detections(
         items = [_write_sidecar(project, result, run) for result in results]
         writer = stores.enter_context(store_factory())
         journal = Journal(project, run, writer.name, keep)
-        into_project = writer.writes_project and not sidecar_only
-        reader = stores.enter_context(store_factory()) if into_project else writer
-        images = ImageWriter(project, writer, reader, journal, progress)
-        return images.into_project(items) if into_project else images.beside_project(items)
+        if sidecar_only:
+            return ImageWriter(project, writer, writer, journal, progress).beside_project(items)
+        reader = stores.enter_context(store_factory())
+        return ImageWriter(project, writer, reader, journal, progress).into_store(items)
 
 
 def _write_sidecar(project: Project, result: ImageResult, run: RunInfo) -> Item:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Protocol, TypeAlias
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +13,63 @@ from midog_qupath.units import MicronsPerPixel
 
 #: (height, width, 3) uint8 RGB.
 RgbArray: TypeAlias = NDArray[np.uint8]
+#: Pixel sizes of x and y that differ by more than this share are worth a word.
+_SQUARE = 0.02
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of a pyramid. ``downsample``: slide pixels per level pixel."""
+
+    width: int
+    height: int
+    downsample: float
+
+
+@dataclass(frozen=True)
+class PixelSize:
+    """Microns per pixel of a file by axis. ``guessed``: from the objective's power, nobody measured it."""
+
+    x: float
+    y: float
+    guessed: bool = False
+
+    @property
+    def mpp(self) -> MicronsPerPixel:
+        """Mean of both axes."""
+        return MicronsPerPixel((self.x + self.y) / 2)
+
+    @property
+    def doubt(self) -> str | None:
+        """Why not to rely on it, or None."""
+        if self.guessed:
+            return f"{self.mpp:.3g} µm per pixel is a guess from the objective's power"
+        if abs(self.x - self.y) > _SQUARE * self.mpp:
+            return f"its pixels are not square ({self.x:.3g} x {self.y:.3g} µm)"
+        return None
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What a file says of its image beyond the pixels; in ``project.qpproj`` QuPath keeps the same.
+
+    ``levels``: the pyramid, full resolution first. ``tile_width``, ``tile_height``: pixels stored
+    together. ``channels``: as QuPath counts them, 3 for RGB, 1 for grey and for indexed colours.
+    ``magnification``: of the objective.
+    """
+
+    levels: tuple[Level, ...]
+    tile_width: int
+    tile_height: int
+    channels: int = 3
+    pixel_size: PixelSize | None = None
+    magnification: float | None = None
 
 
 class Slide(AbstractContextManager["Slide"], Protocol):
     """An open image. ``width``, ``height`` in slide pixels as QuPath counts them (after a bounds crop).
 
-    A slide is cheap to open, picklable by its path only: each process opens its own.
+    A slide is cheap to open, picklable by its path only: each process opens its own. Threads may share one.
     """
 
     width: int
@@ -46,3 +98,10 @@ class Slide(AbstractContextManager["Slide"], Protocol):
     def close(self) -> None:
         """Release the file."""
         ...
+
+
+@runtime_checkable
+class FileSlide(Slide, Protocol):
+    """A slide that lies in a file."""
+
+    facts: FileFacts

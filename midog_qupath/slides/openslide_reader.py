@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -9,9 +10,8 @@ from typing import Any, Self
 import numpy as np
 
 from midog_qupath.errors import SlideError
-from midog_qupath.slides.base import RgbArray
-from midog_qupath.slides.resample import Level, read_resampled
-from midog_qupath.units import MicronsPerPixel
+from midog_qupath.slides.base import FileFacts, Level, PixelSize, RgbArray
+from midog_qupath.slides.resample import read_resampled
 
 NO_CROP = "--no-crop"
 _BOUNDS = ("x", "y", "width", "height")
@@ -24,30 +24,34 @@ def bounds(
 
     With ``--no-crop`` QuPath shows everything. (OpenslideImageServer.java of QuPath 0.6.)
     """
-    values = [properties.get(f"openslide.bounds-{name}") for name in _BOUNDS]
-    if NO_CROP in args or any(value is None for value in values):
+    values = [properties.get(f"openslide.bounds-{name}", "") for name in _BOUNDS]
+    if NO_CROP in args or not all(value.isdecimal() for value in values):
         return 0, 0, *size
-    x, y, width, height = (int(str(value)) for value in values)
+    x, y, width, height = (int(value) for value in values)
     return x, y, width, height
 
 
-def pixel_size(properties: Mapping[str, str]) -> MicronsPerPixel | None:
-    """Microns per pixel from the file: mean of both axes, else from the objective's power, else None."""
-    try:
-        sizes = [float(properties[f"openslide.mpp-{axis}"]) for axis in "xy"]
-    except (KeyError, ValueError):
-        return _from_objective(properties)
-    mean = sum(sizes) / 2
-    return MicronsPerPixel(mean) if mean > 0 else None
-
-
-def _from_objective(properties: Mapping[str, str]) -> MicronsPerPixel | None:
+def pixel_size(properties: Mapping[str, str]) -> PixelSize | None:
+    """Microns per pixel from the file, else a guess from the objective's power, else None."""
+    x, y = (_positive(properties, f"openslide.mpp-{axis}") for axis in "xy")
+    if x is not None and y is not None:
+        return PixelSize(x, y)
+    power = magnification(properties)
     # The field's rule of thumb: 40x is 0.25 um/px.
+    return None if power is None else PixelSize(10 / power, 10 / power, guessed=True)
+
+
+def magnification(properties: Mapping[str, str]) -> float | None:
+    """Power of the objective, or None."""
+    return _positive(properties, "openslide.objective-power")
+
+
+def _positive(properties: Mapping[str, str], name: str) -> float | None:
     try:
-        power = float(properties["openslide.objective-power"])
-    except (KeyError, ValueError):
+        value = float(properties.get(name, ""))
+    except ValueError:
         return None
-    return MicronsPerPixel(10 / power) if power > 0 else None
+    return value if 0 < value < math.inf else None
 
 
 class OpenSlideSlide:
@@ -65,11 +69,22 @@ class OpenSlideSlide:
             ) from error
         properties = dict(self._slide.properties)
         self._x, self._y, self.width, self.height = bounds(properties, self._slide.dimensions, self._args)
-        self.file_mpp = pixel_size(properties)
-        self._levels = [
-            Level(int(np.ceil(self.width / d)), int(np.ceil(self.height / d)), float(d))
-            for d in self._slide.level_downsamples
-        ]
+        self.facts = FileFacts(
+            self._levels(),
+            tile_width=int(_positive(properties, "openslide.level[0].tile-width") or 256),
+            tile_height=int(_positive(properties, "openslide.level[0].tile-height") or 256),
+            pixel_size=pixel_size(properties),
+            magnification=magnification(properties),
+        )
+        self.file_mpp = self.facts.pixel_size.mpp if self.facts.pixel_size else None
+
+    def _levels(self) -> tuple[Level, ...]:
+        full, downsamples = self._slide.dimensions, self._slide.level_downsamples
+        if (self.width, self.height) == full:
+            sizes = self._slide.level_dimensions
+        else:
+            sizes = [(int(self.width / d), int(self.height / d)) for d in downsamples]
+        return tuple(Level(*size, float(d)) for size, d in zip(sizes, downsamples, strict=True))
 
     def __enter__(self) -> Self:
         return self
@@ -86,12 +101,12 @@ class OpenSlideSlide:
 
     def read(self, x: float, y: float, width: int, height: int, downsample: float) -> RgbArray:
         """See :meth:`midog_qupath.slides.base.Slide.read`."""
-        return read_resampled(self._levels, self._level, x, y, width, height, downsample)
+        return read_resampled(self.facts.levels, self._level, x, y, width, height, downsample)
 
     def _level(self, index: int, x: int, y: int, width: int, height: int) -> RgbArray:
         import openslide
 
-        scale = self._levels[index].downsample
+        scale = self.facts.levels[index].downsample
         corner = (self._x + round(x * scale), self._y + round(y * scale))
         try:
             rgba = np.asarray(self._slide.read_region(corner, index, (width, height)))
@@ -101,5 +116,6 @@ class OpenSlideSlide:
                 "The file is damaged: copy it again from its source.",
             ) from error
         # OpenSlide leaves what was not scanned transparent; on glass that is white.
-        alpha = rgba[..., 3:]
-        return np.where(alpha == 0, np.uint8(255), rgba[..., :3])
+        rgb = rgba[..., :3].copy()
+        rgb[rgba[..., 3] == 0] = 255
+        return rgb

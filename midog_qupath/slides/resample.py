@@ -9,21 +9,14 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from midog_qupath.slides.base import RgbArray
+from midog_qupath.slides.base import Level, RgbArray
 
-#: Reads (x, y, width, height) in pixels of a level; the area lies inside the level.
+#: Reads (level, x, y, width, height) in pixels of a level; the area lies inside the level.
 LevelReader = Callable[[int, int, int, int, int], RgbArray]
-#: More level pixels than this are never read at once.
-_LARGEST_READ = 120_000_000
-
-
-@dataclass(frozen=True)
-class Level:
-    """One level of a pyramid. ``downsample``: slide pixels per level pixel."""
-
-    width: int
-    height: int
-    downsample: float
+#: More level pixels than this are never read at once where fewer will do.
+_LARGEST_READ = 50_000_000
+#: Pixels around what is resampled, for the reach of the filters.
+_MARGIN = 4
 
 
 def best_level(levels: Sequence[Level], downsample: float) -> int:
@@ -43,6 +36,8 @@ def read_resampled(
 ) -> RgbArray:
     """An area of a pyramid at any resolution, white where it reaches past the image.
 
+    The result depends on where its pixels lie, not on how the area is cut into tiles.
+
     Parameters
     ----------
     levels, read_level
@@ -57,16 +52,14 @@ def read_resampled(
     index = best_level(levels, downsample)
     level = levels[index]
     step = downsample / level.downsample
-    left, top = x / level.downsample, y / level.downsample
+    shrunk = _Shrunk(level, index, read_level, max(1, math.floor(step * (1 + 1e-9))))
+    step /= shrunk.factor
+    left, top = (at / (level.downsample * shrunk.factor) for at in (x, y))
     if _is_whole(step, left, top):
-        return _padded(level, index, read_level, round(left), round(top), width, height)
-    if step * width * step * height > _LARGEST_READ:
-        step_up = math.ceil(math.sqrt(step * width * step * height / _LARGEST_READ))
-        return _in_strips(levels, read_level, x, y, width, height, downsample, step_up)
-    # One pixel of margin for interpolation at the border.
-    x0, y0 = math.floor(left) - 1, math.floor(top) - 1
-    x1, y1 = math.ceil(left + width * step) + 1, math.ceil(top + height * step) + 1
-    source = _padded(level, index, read_level, x0, y0, x1 - x0, y1 - y0)
+        return shrunk.read(round(left), round(top), width, height)
+    x0, y0 = math.floor(left) - _MARGIN, math.floor(top) - _MARGIN
+    x1, y1 = math.ceil(left + width * step) + _MARGIN, math.ceil(top + height * step) + _MARGIN
+    source = shrunk.read(x0, y0, x1 - x0, y1 - y0)
     return _scaled(source, left - x0, top - y0, step, width, height)
 
 
@@ -74,50 +67,44 @@ def _is_whole(step: float, left: float, top: float) -> bool:
     return abs(step - 1) < 1e-6 and abs(left - round(left)) < 1e-3 and abs(top - round(top)) < 1e-3
 
 
-def _in_strips(
-    levels: Sequence[Level],
-    read_level: LevelReader,
-    x: float,
-    y: float,
-    width: int,
-    height: int,
-    downsample: float,
-    strips: int,
-) -> RgbArray:
-    """A read that would need too much memory at once, a few rows of the result at a time."""
-    rows = max(1, height // (strips * strips))
-    parts = [
-        read_resampled(
-            levels, read_level, x, y + start * downsample, width, min(rows, height - start), downsample
-        )
-        for start in range(0, height, rows)
-    ]
-    return np.concatenate(parts)
+@dataclass(frozen=True)
+class _Shrunk:
+    """A level whose blocks of ``factor`` x ``factor`` pixels, counted from its corner, are averaged to one."""
 
+    level: Level
+    index: int
+    read_level: LevelReader
+    factor: int
 
-def _padded(
-    level: Level, index: int, read_level: LevelReader, x: int, y: int, width: int, height: int
-) -> RgbArray:
-    result = np.full((height, width, 3), 255, dtype=np.uint8)
-    x0, y0 = max(x, 0), max(y, 0)
-    x1, y1 = min(x + width, level.width), min(y + height, level.height)
-    if x1 > x0 and y1 > y0:
-        result[y0 - y : y1 - y, x0 - x : x1 - x] = read_level(index, x0, y0, x1 - x0, y1 - y0)
-    return result
+    def read(self, x: int, y: int, width: int, height: int) -> RgbArray:
+        """Area in pixels of the shrunk level, white where it reaches past the image."""
+        factor = self.factor
+        if factor == 1:
+            return self._padded(x, y, width, height)
+        result = np.empty((height, width, 3), dtype=np.uint8)
+        # Some rows at a time, so that a thumbnail of a large image needs little memory.
+        rows = max(1, _LARGEST_READ // (width * factor * factor))
+        for row in range(0, height, rows):
+            count = min(rows, height - row)
+            source = self._padded(x * factor, (y + row) * factor, width * factor, count * factor)
+            result[row : row + count] = cv2.resize(source, (width, count), interpolation=cv2.INTER_AREA)
+        return result
+
+    def _padded(self, x: int, y: int, width: int, height: int) -> RgbArray:
+        result = np.full((height, width, 3), 255, dtype=np.uint8)
+        x0, y0 = max(x, 0), max(y, 0)
+        x1, y1 = min(x + width, self.level.width), min(y + height, self.level.height)
+        if x1 > x0 and y1 > y0:
+            piece = self.read_level(self.index, x0, y0, x1 - x0, y1 - y0)
+            result[y0 - y : y1 - y, x0 - x : x1 - x] = piece
+        return result
 
 
 def _scaled(source: RgbArray, left: float, top: float, step: float, width: int, height: int) -> RgbArray:
-    """Resample so that tile pixel i covers source [left + i * step, left + (i + 1) * step)."""
+    """Resample so that tile pixel i covers source [left + i * step, left + (i + 1) * step); step < 2."""
     if step > 1:
         # Averaging first, so that nothing finer than a tile pixel is aliased.
         source = cv2.GaussianBlur(source, (0, 0), 0.4 * math.sqrt(step * step - 1) + 1e-3)
     matrix = np.array([[step, 0, left + step / 2 - 0.5], [0, step, top + step / 2 - 0.5]])
-    return np.asarray(
-        cv2.warpAffine(
-            source,
-            matrix,
-            (width, height),
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
-    )
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return np.asarray(cv2.warpAffine(source, matrix, (width, height), flags=flags))

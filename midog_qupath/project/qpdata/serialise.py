@@ -34,20 +34,24 @@ class _Writer:
     def content(self, node: Node) -> None:
         if node is None:
             self.out.append(stream.NULL)
-        elif id(node) in self._handles:
+            return
+        if id(node) in self._handles:
             self._put(stream.REFERENCE)
             self._number(stream.BASE_HANDLE + self._handles[id(node)], 4)
-        elif isinstance(node, Block):
+            return
+        if isinstance(node, Block):
             self._put(stream.BLOCK_LONG if node.is_long else stream.BLOCK)
             self._sized(node.raw, 4 if node.is_long else 1)
-        elif isinstance(node, Text):
+            return
+        if isinstance(node, Text):
             self._put(stream.STRING_LONG if node.is_long else stream.STRING)
             self._remember(node)
             self._sized(node.raw, 8 if node.is_long else 2)
-        elif isinstance(node, ClassDesc):
+            return
+        if isinstance(node, ClassDesc):
             self._class_desc(node)
-        else:
-            self._object(node)
+            return
+        self._object(node)
 
     def _put(self, code: int) -> None:
         self.out.append(code)

@@ -1,0 +1,121 @@
+"""``midog-qupath annotate``: mitotic figures into a project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from midog_qupath.cli.common import (
+    TerminalProgress,
+    class_map_option,
+    json_option,
+    mpp_option,
+    print_json,
+    project_argument,
+    store_option,
+)
+
+if TYPE_CHECKING:
+    from midog_qupath.inference.annotate import AnnotateReport
+
+
+@click.command("annotate")
+@project_argument
+@click.option(
+    "--model", type=click.Path(path_type=Path), metavar="MODEL",
+    help="Model file or the folder of a training; default: the project's newest, else the released one.",
+)  # fmt: skip
+@click.option(
+    "--image", "images", multiple=True, metavar="PATTERN",
+    help="Only images whose name fits, e.g. 'case_1*'. May be repeated.",
+)  # fmt: skip
+@click.option(
+    "--regions", is_flag=False, flag_value="", metavar="[CLASS]",
+    help="Only inside annotations of this class; Region* if none is named (put PROJECT before it then).",
+)  # fmt: skip
+@click.option(
+    "--within", type=click.Path(path_type=Path), metavar="FILE",
+    help="Only inside the areas of this GeoJSON file (full-resolution pixels of the image).",
+)  # fmt: skip
+@click.option("--sidecar-only", is_flag=True, help="Write GeoJSON files only, not into the project.")
+@click.option("--keep", is_flag=True, help="Keep the untouched detections of earlier runs.")
+@click.option(
+    "--threshold", type=click.FloatRange(0, 1),
+    help="Mitosis probability (0 to 1) from which a candidate is written; default: the model's own.",
+)  # fmt: skip
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True,
+    help="Where the model runs.",
+)  # fmt: skip
+@click.option("--force", is_flag=True, help="Annotate images coarser than 0.6 µm/px too.")
+@store_option
+@class_map_option
+@mpp_option
+@json_option
+def command(project: Path, model: Path | None, device: str, store: str | None, **options: Any) -> int:
+    """Find mitotic figures in the images of PROJECT and write them into it as detections.
+
+    Untouched detections of earlier runs in the searched area are replaced; what a person drew, changed or
+    deleted stays so. GeoJSON files are always written beside the project. Exit code 1 if an image could
+    not be read or written (the others are).
+    """
+    if options["regions"] is not None and options["within"] is not None:
+        raise click.UsageError("Give --regions or --within, not both.")
+    as_json = options.pop("as_json")
+    progress = TerminalProgress()
+    report = _run(project, model, device, store, options, progress)
+    if as_json:
+        print_json(report.as_json())
+    else:
+        _show(report)
+    for name, error in report.failed.items():
+        progress.warn(f"{name}: {error}")
+    return 1 if report.failed else 0
+
+
+def _run(
+    project: Path,
+    model: Path | None,
+    device: str,
+    store: str | None,
+    options: dict[str, Any],
+    progress: TerminalProgress,
+) -> AnnotateReport:
+    from midog_qupath.inference.annotate import AnnotateOptions, annotate_project
+    from midog_qupath.inference.device import choose_device
+    from midog_qupath.models.bundle import load_bundle
+    from midog_qupath.models.find import find_model
+    from midog_qupath.project.classes import ClassMap
+    from midog_qupath.project.qpproj import open_project
+    from midog_qupath.project.stores.choose import choose_store
+
+    opened = open_project(project)
+    kind = choose_device(device)
+    found, why = find_model(opened, model)
+    progress.note(f"Model: {found} ({why}), on {kind}")
+    factory, reason = choose_store(opened, store)
+    progress.note(f"Store: {reason}")
+    class_map = ClassMap.parse(options.pop("class_map"))
+    if options["regions"] == "":
+        options["regions"] = class_map.region
+    chosen = AnnotateOptions(class_map=class_map, **options)
+    return annotate_project(opened, factory, load_bundle(found, kind), found, chosen, progress)
+
+
+def _show(report: AnnotateReport) -> None:
+    data: dict[str, Any] = report.as_json()
+    click.echo(f"Run {data['run']}: {data['images']} images, {data['mm2']:.3g} mm² searched")
+    counts = ", ".join(f"{count} {name}" for name, count in data["found"].items()) or "no mitotic figure"
+    click.echo(f"Found: {counts}")
+    if data["sidecar_only"]:
+        click.echo("The project itself was not changed.")
+    else:
+        click.echo(
+            f"Written by {data['store']}: {data['added']} added, {data['removed']} of earlier runs replaced, "
+            f"{data['left_out']} left out beside what a person kept or deleted"
+        )
+    click.echo(f"GeoJSON: {data['sidecars']}")
+    if data["backup"]:
+        click.echo(f"Backup: {data['backup']}")

@@ -1,0 +1,147 @@
+"""What is measured: a model run on the images now, or the detections that a run wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from midog_qupath.errors import EvaluationError
+from midog_qupath.evaluation.matching import Points
+from midog_qupath.evaluation.truth import ImageTruth
+from midog_qupath.inference.detect import classify_at, detect
+from midog_qupath.inference.forward import atypical_given_mitosis
+from midog_qupath.models.bundle import Bundle
+from midog_qupath.project.classes import ClassMap
+from midog_qupath.project.geojson import read_features
+from midog_qupath.project.model import ImageEntry, PathObject
+from midog_qupath.project.shapes import centres
+from midog_qupath.slides.check import open_entry
+from midog_qupath.slides.mpp import resolve_mpp
+from midog_qupath.units import MATCH_RADIUS
+
+#: ``called`` of a figure whose type was not predicted.
+UNKNOWN, NORMAL, ATYPICAL = -1, 0, 1
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predictions for one image.
+
+    ``mpp``: microns per slide pixel. ``points``: (M, 2) x, y in slide pixels of the detections inside the
+    labelled area. ``called``: (N,) for each typed figure of the ground truth -1 unknown, 0 normal,
+    1 atypical.
+    """
+
+    mpp: float
+    points: Points
+    called: NDArray[np.int64]
+
+
+class Predictor(Protocol):
+    """Something whose predictions can be measured; raises MidogError for an image it cannot do."""
+
+    def predict(self, image: ImageTruth) -> Prediction:
+        """Predictions for one image."""
+        ...
+
+
+@dataclass(frozen=True)
+class ModelPredictor:
+    """Runs a model. ``threshold``: mitosis probability, ``mpp``: for images whose pixel size is unknown."""
+
+    bundle: Bundle
+    threshold: float
+    mpp: float | None = None
+
+    def predict(self, image: ImageTruth) -> Prediction:
+        """Detections in the labelled area; the classifier's answer at every typed figure."""
+        with open_entry(image.entry) as slide:
+            mpp = resolve_mpp(image.entry, slide, self.mpp).mpp
+            points: list[tuple[float, float]] = []
+            if image.area is not None:
+                found = detect(
+                    slide,
+                    mpp,
+                    self.bundle,
+                    image.area,
+                    minimum_probability=self.threshold,
+                    cell_px=image.cell_px,
+                )
+                points = [(d.x, d.y) for d in found]
+            classes = classify_at(slide, mpp, self.bundle, image.typed, image.cell_px)
+        atypical = atypical_given_mitosis(self.bundle, classes)
+        limit = self.bundle.card.atypical_threshold
+        called = [UNKNOWN if p is None else ATYPICAL if p >= limit else NORMAL for p in atypical]
+        return Prediction(mpp, _points(points), np.array(called, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class RunPredictor:
+    """Detections in ``<stem>.geojson`` files of a folder. ``threshold``: leave out less probable ones."""
+
+    folder: Path
+    class_map: ClassMap
+    threshold: float | None = None
+    mpp: float | None = None
+
+    def predict(self, image: ImageTruth) -> Prediction:
+        """Mitoses in the file that lie in the labelled area; types of those nearest to typed figures."""
+        path = self.folder / f"{image.entry.stem}.geojson"
+        if not path.is_file():
+            raise EvaluationError(f"{image.entry.name} is not in {self.folder}.", "Annotate it too.")
+        figures = [thing for thing in read_features(path) if self._counts(thing)]
+        mpp = _pixel_size(image.entry, self.mpp)
+        points = _points(centres(figures))
+        roles = [self.class_map.role(thing.class_name) for thing in figures]
+        types = [ATYPICAL if r == "atypical" else NORMAL if r == "normal" else UNKNOWN for r in roles]
+        called = nearest_types(image.typed * mpp, points * mpp, np.array(types, dtype=np.int64))
+        return Prediction(mpp, _inside(points, image.area), called)
+
+    def _counts(self, thing: PathObject) -> bool:
+        if thing.roi is None or self.class_map.role(thing.class_name) not in (
+            "mitosis",
+            "normal",
+            "atypical",
+        ):
+            return False
+        return self.threshold is None or thing.measurements.get("Mitosis probability", 1.0) >= self.threshold
+
+
+def nearest_types(truth: Points, points: Points, types: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Type of the nearest of ``points`` (M, 2) within 7.5 um of each of ``truth`` (N, 2), else unknown.
+
+    Both in microns.
+    """
+    called = np.full(len(truth), UNKNOWN, dtype=np.int64)
+    for index, position in enumerate(truth if len(points) else ()):
+        distance = np.hypot(*(points - position).T)
+        nearest = int(distance.argmin())
+        if distance[nearest] <= MATCH_RADIUS:
+            called[index] = types[nearest]
+    return called
+
+
+def _pixel_size(entry: ImageEntry, option: float | None) -> float:
+    if entry.mpp is not None:
+        return entry.mpp
+    with open_entry(entry) as slide:
+        return resolve_mpp(entry, slide, option, force=True).mpp
+
+
+def _inside(points: Points, area: BaseGeometry | None) -> Points:
+    if area is None:
+        return points[:0]
+    shapely.prepare(area)
+    within = np.asarray(shapely.intersects_xy(area, points[:, 0], points[:, 1]), dtype=np.bool_)
+    return points[within]
+
+
+def _points(pairs: Sequence[tuple[float, float]]) -> Points:
+    return np.array(pairs, dtype=np.float64).reshape(-1, 2)

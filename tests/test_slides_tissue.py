@@ -1,0 +1,46 @@
+"""Glass is left out of a search, tissue never."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from inference_standin import ArraySlide
+from shapely.geometry import Point, box
+
+from midog_qupath.slides.tissue import find_tissue
+
+
+def slide_with(*pieces: tuple[int, int, int, int], colour=(200, 140, 190)) -> ArraySlide:
+    pixels = np.full((800, 1200, 3), 243, np.uint8)
+    pixels += np.random.default_rng(0).integers(0, 6, (800, 1200, 1), dtype=np.uint8)
+    for x0, y0, x1, y1 in pieces:
+        pixels[y0:y1, x0:x1] = colour
+    return ArraySlide(pixels)
+
+
+@pytest.mark.parametrize("colour", [(200, 140, 190), (238, 222, 236), (120, 120, 125)])
+def test_tissue_of_any_stain_is_found_and_glass_is_not(colour):
+    # 4 um a pixel: 4.8 x 3.2 mm.
+    tissue = find_tissue(slide_with((200, 200, 500, 400), colour=colour), 4.0)
+    assert tissue.contains(box(200, 200, 500, 400))
+    assert tissue.area < 1.5 * 300 * 200
+    assert not tissue.intersects(Point(900, 600))
+
+
+def test_two_pieces_are_two_areas():
+    tissue = find_tissue(slide_with((100, 100, 300, 300), (700, 400, 900, 700)), 4.0)
+    assert tissue.geom_type == "MultiPolygon"
+
+
+def test_small_images_and_images_without_tissue_are_searched_whole():
+    whole = box(0, 0, 1200, 800)
+    assert find_tissue(slide_with((200, 200, 500, 400)), 0.5).equals(whole)
+    assert find_tissue(slide_with(), 4.0).equals(whole)
+
+
+def test_dust_and_black_padding_are_no_tissue():
+    slide = slide_with((200, 200, 500, 400), (900, 100, 902, 102))
+    slide.pixels[:, 1100:] = 0
+    tissue = find_tissue(slide, 4.0)
+    assert not tissue.intersects(Point(901, 101))
+    assert not tissue.intersects(Point(1150, 400))
