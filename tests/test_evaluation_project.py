@@ -169,7 +169,11 @@ def test_a_folder_of_detections_is_measured_too(project, run, tmp_path):
     (project.ours / "detections" / run).rename(folder)
     assert counts(measured_run(project, str(folder))["detection"]["pooled"]) == (2, 1, 1)
     (folder / "whole.geojson").unlink()
-    assert list(measured_run(project, str(folder))["skipped_images"]) == ["whole.png"]
+    data = measured_run(project, str(folder))
+    assert counts(data["detection"]["pooled"]) == (1, 0, 0)
+    assert data["skipped_images"] == {}
+    with pytest.raises(EvaluationError, match="None of the labelled images is in"):
+        measured_run(project, str(folder), images=("whole.png",))
 
 
 def test_a_stricter_threshold_leaves_detections_of_a_run_out(project, run):

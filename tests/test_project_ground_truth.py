@@ -108,20 +108,42 @@ def test_metadata_that_cannot_be_followed_are_an_error(said: str) -> None:
         ground_truth(replace(ENTRY, metadata={"labelled": said}), [], ClassMap())
 
 
+def test_what_was_drawn_in_several_parts_is_one_label_a_part_and_a_crossing_line_is_one() -> None:
+    parts = drawn(
+        "Mitosis",
+        RoiKind.GEOMETRY,
+        shapely.MultiPolygon([shapely.box(0, 0, 9, 9), shapely.box(20, 20, 29, 29)]),
+    )
+    bow_tie = drawn("Mitosis", RoiKind.POLYGON, shapely.Polygon([(40, 40), (50, 50), (50, 40), (40, 50)]))
+    ellipse = drawn("Mitosis", RoiKind.ELLIPSE, shapely.Point(70, 30).buffer(8))
+    truth = ground_truth(ENTRY, [parts, bow_tie, ellipse], ClassMap())
+    assert [(o.x, o.y) for o in truth.objects] == [(4.5, 4.5), (24.5, 24.5), (45, 45), (70, 30)]
+    assert [o.source_id for o in truth.objects][:2] == [str(parts.id), f"{parts.id}#1"]
+    assert all(o.geometry is not None and o.geometry.is_valid for o in truth.objects)
+    assert truth.objects[2].geometry.area == 50
+
+
+def test_annotations_that_yield_nothing_are_counted() -> None:
+    things = [
+        drawn("Mitosis", RoiKind.LINE, shapely.LineString([(0, 0), (9, 9)])),
+        drawn("Mitosis: Normal", RoiKind.RECTANGLE, shapely.box(200, 200, 210, 210)),
+        drawn("Region*", RoiKind.POINTS, shapely.Point(3, 3)),
+    ]
+    truth = ground_truth(ENTRY, things, ClassMap())
+    assert (truth.objects, truth.extent) == ((), "objects")
+    assert truth.ignored == {"Mitosis": 1, "Mitosis: Normal": 1, "Region*": 1}
+
+
+def test_only_what_may_teach_is_taken() -> None:
+    mine = drawn("Mitosis", RoiKind.POINTS, shapely.Point(1, 2))
+    found = replace(mine, kind=ObjectKind.DETECTION)
+    assert ground_truth(ENTRY, [found], ClassMap()).objects == ()
+    assert len(ground_truth(ENTRY, [found], ClassMap(), teaches=lambda thing: True).objects) == 1
+
+
 def test_classes_that_mean_nothing_to_us_are_counted() -> None:
     things = [
         drawn("Tumour", RoiKind.RECTANGLE, shapely.box(0, 0, 5, 5)),
         drawn(None, RoiKind.RECTANGLE, shapely.box(0, 0, 5, 5)),
     ]
     assert ground_truth(ENTRY, things, ClassMap()).ignored == {"Tumour": 1, "Unclassified": 1}
-
-
-def test_class_names_are_settings() -> None:
-    names = ClassMap.parse(["mitosis=Mitotic figure"])
-    assert names.role("Mitotic figure: Atypical") == "atypical"
-    assert names.role("Mitotic figure: Metaphase") == "mitosis"
-    assert names.role("Mitosis") is None
-    with pytest.raises(ProjectError, match="role"):
-        ClassMap.parse(["mitose=X"])
-    with pytest.raises(ProjectError, match="two roles"):
-        ClassMap.parse(["normal=X", "atypical=X"])

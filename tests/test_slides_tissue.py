@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 from inference_standin import ArraySlide
 from shapely.geometry import Point, box
+from slide_images import smooth
 
+from midog_qupath.project.qpproj import open_project
+from midog_qupath.project.stores.native import NativeStore
+from midog_qupath.slides import tissue as tissue_module
+from midog_qupath.slides.check import open_entry
 from midog_qupath.slides.tissue import find_tissue
+from midog_qupath.units import WORKING_MPP
 
 
 def slide_with(*pieces: tuple[int, int, int, int], colour=(200, 140, 190)) -> ArraySlide:
@@ -44,3 +53,24 @@ def test_dust_and_black_padding_are_no_tissue():
     tissue = find_tissue(slide, 4.0)
     assert not tissue.intersects(Point(901, 101))
     assert not tissue.intersects(Point(1150, 400))
+
+
+def test_tissue_from_edge_to_edge_is_searched_whole():
+    tissue = cv2.resize(smooth(), (1200, 800)) // 2 + np.array([100, 30, 70], np.uint8)
+    assert find_tissue(ArraySlide(tissue), 4.0).area > 0.99 * 1200 * 800
+
+
+@pytest.mark.realdata
+def test_every_labelled_object_lies_in_the_tissue_of_its_image(data_dir: Path, monkeypatch):
+    """Looked for here although these fields are so small that they are searched whole."""
+    monkeypatch.setattr(tissue_module, "SMALLEST_MM2", 0.0)
+    project = open_project(data_dir / "breast-mitosis" / "project.qpproj")
+    with NativeStore(project) as store:
+        # Some fields of each source, both tiles that are mostly glass, two mosaics.
+        for entry in [*project.images[:54:9], *project.images[54:58]]:
+            rois = [thing.roi for thing in store.read(entry) if thing.roi is not None]
+            with open_entry(entry) as slide:
+                tissue = find_tissue(slide, WORKING_MPP)
+                image = box(0, 0, slide.width, slide.height)
+            inside = [roi.geometry.intersection(image) for roi in rois]
+            assert all(tissue.covers(shape.centroid) for shape in inside), entry.name

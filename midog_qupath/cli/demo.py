@@ -29,7 +29,7 @@ def command(ctx: click.Context, folder: Path, seed: int, recipe: str) -> None:
     progress = TerminalProgress()
     began = time.monotonic()
     progress.note(f"Generating an H&E-like project in {folder}")
-    project = str(generate_project(folder, seed))
+    project = str(generate_project(folder, seed, progress=progress))
     for arguments in (
         ["info", project],
         ["export", project],
@@ -38,14 +38,16 @@ def command(ctx: click.Context, folder: Path, seed: int, recipe: str) -> None:
         ["evaluate", project],
     ):
         progress.note(f"\n$ midog-qupath {' '.join(arguments)}")
-        _run(ctx, arguments)
+        status = _run(ctx, arguments)
+        if status:
+            ctx.exit(status)
     progress.note(
         f"\nDone in {time.monotonic() - began:.0f} s. Open {project} in QuPath to see the detections."
     )
 
 
-def _run(ctx: click.Context, arguments: list[str]) -> None:
-    """Run one command in this process, as if it had been typed."""
+def _run(ctx: click.Context, arguments: list[str]) -> int:
+    """Run one command in this process, as if it had been typed; its exit code."""
     root = ctx.find_root()
     group = root.command
     assert isinstance(group, click.Group)
@@ -53,4 +55,4 @@ def _run(ctx: click.Context, arguments: list[str]) -> None:
     sub = group.get_command(root, name)
     assert sub is not None
     with sub.make_context(name, rest, parent=root) as child:
-        sub.invoke(child)
+        return int(sub.invoke(child) or 0)

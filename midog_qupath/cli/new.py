@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from midog_qupath.cli.common import TerminalProgress, json_option, print_json
+from midog_qupath.errors import ProjectError
+
+if TYPE_CHECKING:
+    from midog_qupath.project.model import Project
 
 
 @click.command("new")
@@ -23,23 +28,37 @@ from midog_qupath.cli.common import TerminalProgress, json_option, print_json
 def command(images: tuple[Path, ...], output: Path, mpp: float | None, as_json: bool) -> None:
     """Make a project that QuPath opens from IMAGES (files, or folders of images).
 
-    The images stay where they are. Nothing is written unless every image can be opened.
+    The images stay where they are. Nothing is written unless every image can be read.
     """
     from midog_qupath.project.create import NewImage, create_project
 
-    found = [NewImage(path, mpp) for path in _expand(images)]
-    project = create_project(output, found)
-    if as_json:
-        rows = [
-            {"name": image.name, "entry_id": image.entry_id, "mpp": image.mpp} for image in project.images
-        ]
-        print_json({"path": str(project.path), "images": rows})
-        return
     progress = TerminalProgress()
-    progress.note(f"{project.path}: {len(project.images)} images.")
+    project = create_project(output, [NewImage(path, mpp) for path in _expand(images)], progress)
     unknown = [image.name for image in project.images if image.mpp is None]
     if unknown:
-        progress.warn(f"{len(unknown)} images have no pixel size ({unknown[0]} ...): give it with --mpp.")
+        progress.warn(
+            f"The pixel size of {len(unknown)} images is not known ({unknown[0]}...): set it in QuPath, or "
+            "give it to every command with --mpp."
+        )
+    if as_json:
+        print_json(_rows(project))
+    else:
+        progress.note(f"{project.path}: {len(project.images)} images.")
+
+
+def _rows(project: Project) -> dict[str, object]:
+    rows = [
+        {
+            "name": image.name,
+            "entry_id": image.entry_id,
+            "address": image.address,
+            "width": image.width,
+            "height": image.height,
+            "mpp": image.mpp,
+        }
+        for image in project.images
+    ]
+    return {"path": str(project.path), "images": rows}
 
 
 def _expand(paths: tuple[Path, ...]) -> list[Path]:
@@ -48,8 +67,14 @@ def _expand(paths: tuple[Path, ...]) -> list[Path]:
 
     found: list[Path] = []
     for path in paths:
-        if path.is_dir():
-            found += sorted(item for item in path.iterdir() if item.suffix.lower() in SUFFIXES)
-        else:
+        if not path.is_dir():
             found.append(path)
+            continue
+        # Hidden files beside images are notes of macOS, with the same ending.
+        inside = (item for item in path.iterdir() if item.is_file() and not item.name.startswith("."))
+        chosen = sorted(item for item in inside if item.suffix.lower() in SUFFIXES)
+        if not chosen:
+            known = ", ".join(sorted(SUFFIXES))
+            raise ProjectError(f"There are no images in {path}.", f"They end in {known}.")
+        found += chosen
     return found

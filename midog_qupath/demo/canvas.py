@@ -1,8 +1,9 @@
-"""Drawing in stain concentrations: soft-edged shapes, textures, and what they look like through a scanner."""
+"""Drawing in stain concentrations: patches with soft edges, outlines, textures."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 
 import cv2
 import numpy as np
@@ -13,80 +14,91 @@ Rng = np.random.Generator
 
 
 @dataclass(frozen=True)
-class Stain:
-    """How a laboratory and a scanner render tissue.
+class Patch:
+    """Something to put on a canvas, all planes (n, n): ``cover`` (0..1) of what was there is replaced by
+    the concentrations ``haematoxylin`` and ``eosin`` (already multiplied by the cover)."""
 
-    ``haematoxylin``, ``eosin``: optical densities in red, green, blue of concentration 1; ``blur`` in pixels,
-    ``noise`` in grey levels, ``glass``: grey of clear glass.
-    """
-
-    name: str
-    haematoxylin: tuple[float, float, float]
-    eosin: tuple[float, float, float]
-    blur: float
-    noise: float
-    glass: tuple[int, int, int]
+    cover: Plane
+    haematoxylin: Plane
+    eosin: Plane
 
 
-#: Three laboratories: a blue-violet stain, a reddish one, a pale one with a soft scanner.
-STAINS = (
-    Stain("lab-a", (0.62, 0.70, 0.30), (0.08, 0.42, 0.20), 0.8, 3.0, (244, 243, 244)),
-    Stain("lab-b", (0.54, 0.74, 0.40), (0.06, 0.42, 0.24), 0.6, 4.5, (240, 236, 240)),
-    Stain("lab-c", (0.66, 0.58, 0.22), (0.06, 0.30, 0.12), 1.2, 2.5, (248, 248, 246)),
-)
+class Canvas:
+    """Two concentration planes of a field, (size, size)."""
+
+    def __init__(self, haematoxylin: Plane, eosin: Plane) -> None:
+        self.haematoxylin = haematoxylin
+        self.eosin = eosin
+
+    def put(self, patch: Patch, x: int, y: int) -> None:
+        """Put the middle of a patch at pixel x, y; what reaches past the border is cut off."""
+        side, half = patch.cover.shape[0], patch.cover.shape[0] // 2
+        height, width = self.eosin.shape
+        top, left = y - half, x - half
+        y0, x0, y1, x1 = max(top, 0), max(left, 0), min(top + side, height), min(left + side, width)
+        if y0 >= y1 or x0 >= x1:
+            return
+        here, there = np.s_[y0:y1, x0:x1], np.s_[y0 - top : y1 - top, x0 - left : x1 - left]
+        kept = 1 - patch.cover[there]
+        self.haematoxylin[here] = self.haematoxylin[here] * kept + patch.haematoxylin[there]
+        self.eosin[here] = self.eosin[here] * kept + patch.eosin[there]
 
 
-def render(haematoxylin: Plane, eosin: Plane, stain: Stain, rng: Rng) -> NDArray[np.uint8]:
-    """uint8 RGB (h, w, 3) of two concentration planes (h, w), by Beer and Lambert's law."""
-    density = haematoxylin[..., None] * np.array(stain.haematoxylin, dtype=np.float32)
-    density = density + eosin[..., None] * np.array(stain.eosin, dtype=np.float32)
-    light = np.array(stain.glass, dtype=np.float32) * np.power(np.float32(10), -density)
-    light = cv2.GaussianBlur(light, (0, 0), stain.blur)
-    light += rng.normal(0, stain.noise, light.shape).astype(np.float32)
-    return np.asarray(np.clip(light, 0, 255), dtype=np.uint8)
+class Grain:
+    """Ready-made noise from which patches cut their texture: cheaper than noise of their own."""
+
+    def __init__(self, rng: Rng, size: int = 512) -> None:
+        raw = rng.standard_normal((size, size), dtype=np.float32)
+        self._planes = {scale: _normal(_blurred(raw, scale)) for scale in (1.0, 1.8, 3.5)}
+
+    def cut(self, rng: Rng, side: int, scale: float) -> Plane:
+        """(side, side) of noise of deviation 1 and correlation length ``scale``: 1.0, 1.8 or 3.5 pixels."""
+        plane = self._planes[scale]
+        top, left = rng.integers(0, plane.shape[0] - side, 2)
+        return plane[top : top + side, left : left + side]
 
 
 def smooth_noise(rng: Rng, size: int, scale: float) -> Plane:
-    """Gaussian noise of a correlation length ``scale`` (pixels), mean 0, deviation 1, (size, size)."""
-    coarse = max(4, int(size / scale) + 2)
-    field = cv2.resize(
-        rng.normal(0, 1, (coarse, coarse)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC
+    """Noise of mean 0, deviation 1 and correlation length ``scale`` (pixels), (size, size)."""
+    coarse = int(size / scale) + 4
+    raw = cv2.resize(
+        rng.standard_normal((coarse, coarse), dtype=np.float32),
+        None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC,
+    )  # fmt: skip
+    return _normal(np.asarray(raw[:size, :size], dtype=np.float32))
+
+
+def step(distance: Plane, softness: float) -> Plane:
+    """1 where ``distance`` (pixels) is negative, 0 where positive, a soft edge of ``softness`` between."""
+    return np.asarray(
+        1 / (1 + cv2.exp(np.clip(distance * np.float32(4 / softness), -20, 20))), dtype=np.float32
     )
-    return np.asarray((field - field.mean()) / (field.std() + 1e-6), dtype=np.float32)
 
 
-def blob(rng: Rng, size: int, axes: tuple[float, float], angle: float, roughness: float) -> Plane:
-    """A filled shape in the middle of a (size, size) plane, 1 inside, soft at the edge.
+def outline_distance(
+    rng: Rng, side: int, axes: tuple[float, float], wobble: float, angle: float | None = None
+) -> Plane:
+    """Signed distance (pixels, negative inside, roughly) from a wobbling, turned ellipse in the middle.
 
-    Parameters
-    ----------
-    axes
-        Half axes in pixels.
-    angle
-        Radians.
-    roughness
-        How far the outline wanders, as a share of its distance from the centre; 0 is an ellipse.
+    ``axes``: half axes; ``wobble``: how far the outline wanders, as a share of the radius;
+    ``angle`` (radians) of the first axis, None = any.
     """
-    y, x = (np.mgrid[:size, :size] - (size - 1) / 2).astype(np.float32)
+    angle = rng.uniform(0, np.pi) if angle is None else angle
+    y, x = np.mgrid[:side, :side].astype(np.float32) - np.float32((side - 1) / 2)
     u = (x * np.cos(angle) + y * np.sin(angle)) / axes[0]
     v = (y * np.cos(angle) - x * np.sin(angle)) / axes[1]
-    radius, theta = np.hypot(u, v), np.arctan2(v, u)
-    edge = np.ones_like(radius)
-    if roughness:
-        for wave in range(3, 14):
-            edge += roughness / np.sqrt(wave) * rng.normal() * np.cos(wave * theta + rng.uniform(0, 6.28))
-    softness = 1.2 / min(axes)
-    return np.asarray(1 / (1 + np.exp(np.clip((radius - edge) / softness * 2, -30, 30))), dtype=np.float32)
+    radius, theta = cv2.cartToPolar(u.astype(np.float32), v.astype(np.float32))
+    waves = [
+        np.float32(wobble * rng.normal() / k) * np.cos(k * theta + np.float32(rng.uniform(0, 2 * np.pi)))
+        for k in range(2, 6)
+    ]
+    edge = reduce(np.add, waves, np.float32(1))
+    return np.asarray((radius / edge - 1) * np.float32(np.sqrt(axes[0] * axes[1])), dtype=np.float32)
 
 
-def stamp(target: Plane, patch: Plane, x: float, y: float, mode: str) -> None:
-    """Put a patch centred at x, y into a plane: ``max``, or ``fade`` (multiply by 1 - patch)."""
-    half = patch.shape[0] // 2
-    top, left = round(y) - half, round(x) - half
-    y0, x0 = max(top, 0), max(left, 0)
-    y1, x1 = min(top + patch.shape[0], target.shape[0]), min(left + patch.shape[1], target.shape[1])
-    if y1 <= y0 or x1 <= x0:
-        return
-    part = patch[y0 - top : y1 - top, x0 - left : x1 - left]
-    window = target[y0:y1, x0:x1]
-    target[y0:y1, x0:x1] = np.maximum(window, part) if mode == "max" else window * (1 - part)
+def _blurred(raw: Plane, scale: float) -> Plane:
+    return np.asarray(cv2.GaussianBlur(raw, (0, 0), scale), dtype=np.float32)
+
+
+def _normal(plane: Plane) -> Plane:
+    return np.asarray((plane - plane.mean()) / (plane.std() + 1e-6), dtype=np.float32)

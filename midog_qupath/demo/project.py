@@ -1,137 +1,161 @@
-"""The generated project: images, and annotations as a pathologist might have drawn them."""
+"""The generated project: images of several laboratories with ground truth, as QuPath would hold them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from uuid import NAMESPACE_URL, uuid5
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 import cv2
 import numpy as np
-import shapely
-from shapely.geometry.base import BaseGeometry
+import tifffile
+from numpy.typing import NDArray
 
 from midog_qupath import files
-from midog_qupath.demo.canvas import STAINS, Rng
-from midog_qupath.demo.field import Field, FieldObject, render_field
+from midog_qupath.demo.drawings import Drawing, draw_each, draw_points, region
+from midog_qupath.demo.field import Field, render_field
+from midog_qupath.demo.stain import STAINS, Stain
+from midog_qupath.errors import ProjectError
 from midog_qupath.progress import SILENT, Progress
 from midog_qupath.project.classes import ClassMap
 from midog_qupath.project.create import NewImage, create_project
-from midog_qupath.project.model import ObjectKind, PathClass, PathObject, Project, Roi, RoiKind
+from midog_qupath.project.model import ObjectKind, PathObject
 from midog_qupath.project.stores.native import NativeStore
 from midog_qupath.units import WORKING_MPP
-
-#: Mitoses and look-alikes of a field.
-_LABELLED = 9
-#: Every so manieth field is labelled inside a drawn region only.
-_REGION_EVERY = 6
 
 
 @dataclass(frozen=True)
 class DemoImage:
-    """A field of the demo with its name, domain and case."""
+    """An image of the project: where it comes from and how its ground truth is drawn."""
 
     name: str
-    domain: str
+    stain: Stain
     case: str
-    regional: bool
-    field: Field
+    labelled: str
+    pointed: bool
+    seed: tuple[int, ...]
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """As in QuPath's project."""
+        return {"domain": self.stain.name, "case": self.case, "labelled": self.labelled}
 
 
-def demo_images(seed: int, count: int, size_px: int) -> list[DemoImage]:
-    """The fields of a demo: three laboratories in turn, two fields a case."""
-    made = []
+def plan_images(seed: int, count: int, domains: int) -> list[DemoImage]:
+    """The images of a project, shared out evenly among ``domains`` laboratories.
+
+    Eight images of a laboratory are of five cases; one of the eight is labelled inside a region only, the
+    mitoses of another are drawn as points.
+
+    Raises
+    ------
+    ProjectError
+        Fewer images than domains, or more domains than there are stains.
+    """
+    if not 1 <= domains <= min(len(STAINS), count):
+        raise ProjectError(
+            f"{count} images of {domains} laboratories cannot be generated.",
+            f"Ask for 1 to {len(STAINS)} laboratories and at least one image of each.",
+        )
+    plans = []
     for index in range(count):
-        stain = STAINS[index % len(STAINS)]
-        rng = np.random.default_rng((seed, index))
-        case = f"{stain.name}-case-{index // (2 * len(STAINS)) + 1}"
-        field = render_field(rng, size_px, stain, _LABELLED)
-        name = f"{stain.name}_{index // len(STAINS) + 1:02d}.png"
-        made.append(DemoImage(name, stain.name, case, index % _REGION_EVERY == _REGION_EVERY - 1, field))
-    return made
+        stain, number = STAINS[index % domains], index // domains
+        plans.append(
+            DemoImage(
+                # The scanner of one laboratory writes TIFF.
+                name=f"{stain.name}-{number + 1:02d}{'.tif' if index % domains == 1 else '.png'}",
+                stain=stain,
+                case=f"{stain.name}-case-{number * 5 // 8 + 1}",
+                labelled="regions" if number % 8 == 2 else "whole",
+                pointed=number % 8 == 5,
+                seed=(seed, index),
+            )
+        )
+    return plans
 
 
 def generate_project(
-    folder: Path, seed: int = 0, count: int = 36, size_px: int = 512, progress: Progress = SILENT
+    folder: Path,
+    seed: int = 0,
+    count: int = 24,
+    size_px: int = 896,
+    domains: int = 3,
+    progress: Progress = SILENT,
 ) -> Path:
-    """Generate a project with ground truth; returns its ``project.qpproj``.
+    """Generate a project that QuPath opens; returns its ``project.qpproj``.
+
+    The same seed, numbers and size give the same images and annotations.
 
     Parameters
     ----------
     folder
-        New folder; images go to ``images/``.
+        New or empty; the images go into ``images/`` in it.
     seed
-        The same seed gives the same images.
+        Other images for another number.
     count, size_px
-        Number of fields and their side in pixels of 0.25 µm.
+        How many images, and their side in pixels of 0.25 µm.
+    domains
+        Of how many laboratories.
+
+    Raises
+    ------
+    ProjectError
+        If the folder holds something already, or the numbers do not go together.
     """
-    images = demo_images(seed, count, size_px)
-    paths = []
-    with progress.task("writing images", len(images), "images") as advance:
-        for image in images:
-            paths.append(folder / "images" / image.name)
-            _, data = cv2.imencode(".png", image.field.image[..., ::-1])
-            files.write_bytes(paths[-1], data.tobytes())
+    if folder.exists() and any(folder.iterdir()):
+        raise ProjectError(f"{folder} is not empty.", "Give the folder of a new project.")
+    plans = plan_images(seed, count, domains)
+    new, drawn = [], []
+    with progress.task("Drawing images", total=len(plans), unit="images") as advance:
+        for plan in plans:
+            field = render_field(plan.seed, plan.stain, size_px)
+            path = folder / "images" / plan.name
+            write_image(path, field.image)
+            new.append(NewImage(path, WORKING_MPP, plan.metadata))
+            drawn.append(drawn_objects(plan, field))
             advance(1)
-    project = create_project(
-        folder,
-        [NewImage(path, WORKING_MPP, _metadata(image)) for path, image in zip(paths, images, strict=True)],
-    )
-    _annotate(project, images, seed)
+    project = create_project(folder, new)
+    with NativeStore(project) as store:
+        for entry, objects in zip(project.images, drawn, strict=True):
+            store.create(entry, objects)
     return project.path
 
 
-def _metadata(image: DemoImage) -> dict[str, str]:
-    labelled = "regions" if image.regional else "whole"
-    return {"domain": image.domain, "case": image.case, "labelled": labelled}
-
-
-def _annotate(project: Project, images: Sequence[DemoImage], seed: int) -> None:
-    colors = {item.name: item for item in ClassMap().path_classes()}
-    with NativeStore(project) as store:
-        for index, (entry, image) in enumerate(zip(project.images, images, strict=True)):
-            rng = np.random.default_rng((seed, index, 1))
-            store.create(entry, _drawings(rng, image, colors))
-
-
-def _drawings(rng: Rng, image: DemoImage, classes: dict[str, PathClass]) -> list[PathObject]:
-    names = ClassMap()
-    size = image.field.image.shape[0]
-    drawn: list[tuple[str, RoiKind, BaseGeometry]] = []
-    objects = image.field.objects
-    if image.regional:
-        region = shapely.box(16, 16, size - 16, size - 16)
-        drawn.append((names.region, RoiKind.RECTANGLE, region))
-        objects = tuple(thing for thing in objects if region.contains(thing.polygon))
-    for thing in objects:
-        drawn.append((_class_name(rng, thing, names), *_shape(rng, thing)))
+def drawn_objects(plan: DemoImage, field: Field) -> list[PathObject]:
+    """The ground truth of an image as annotations; outside of a labelled region nobody looked."""
+    rng, classes = np.random.default_rng((*plan.seed, 1)), ClassMap()
+    drawn: list[Drawing] = []
+    objects = field.objects
+    if plan.labelled == "regions":
+        drawn.append(region(rng, field.image.shape[0], classes))
+        area = drawn[0].roi.geometry
+        objects = tuple(thing for thing in objects if area.contains(thing.polygon))
+    drawn += (draw_points if plan.pointed else draw_each)(rng, objects, classes)
+    colored = {item.name: item for item in classes.path_classes()}
     return [
-        PathObject(
-            id=uuid5(NAMESPACE_URL, f"midog-qupath-demo:{image.name}:{number}"),
-            kind=ObjectKind.ANNOTATION,
-            roi=Roi(kind, geometry),
-            path_class=classes[name],
-        )
-        for number, (name, kind, geometry) in enumerate(drawn)
+        PathObject(identity, ObjectKind.ANNOTATION, drawing.roi, colored[drawing.class_name])
+        for drawing, identity in zip(drawn, _identities(plan), strict=False)
     ]
 
 
-def _class_name(rng: Rng, thing: FieldObject, names: ClassMap) -> str:
-    if thing.role != "non_mitosis" and rng.random() < 0.15:
-        return names.mitosis  # the pathologist did not say which
-    return {"normal": names.normal, "atypical": names.atypical, "non_mitosis": names.non_mitosis}[thing.role]
+def _identities(plan: DemoImage) -> Iterator[UUID]:
+    number = 0
+    while True:
+        yield uuid5(NAMESPACE_URL, f"midog-qupath/demo/{plan.seed}/{plan.name}/{number}")
+        number += 1
 
 
-def _shape(rng: Rng, thing: FieldObject) -> tuple[RoiKind, BaseGeometry]:
-    """As drawn: an outline, a box, an ellipse or a point, a little off as hands are."""
-    kind = (RoiKind.POLYGON, RoiKind.RECTANGLE, RoiKind.ELLIPSE, RoiKind.POINTS)[int(rng.integers(4))]
-    if kind is RoiKind.POLYGON:
-        outline = thing.polygon.buffer(rng.uniform(0.5, 2.5)).simplify(0.5)
-        return kind, shapely.set_precision(outline, 0.01)
-    x0, y0, x1, y1 = thing.polygon.bounds
-    if kind is RoiKind.POINTS:
-        jitter = rng.uniform(-2, 2, 2)
-        return kind, shapely.MultiPoint([((x0 + x1) / 2 + jitter[0], (y0 + y1) / 2 + jitter[1])])
-    margin = rng.uniform(2, 6, 4)
-    return kind, shapely.box(x0 - margin[0], y0 - margin[1], x1 + margin[2], y1 + margin[3])
+def write_image(path: Path, image: NDArray[np.uint8]) -> None:
+    """Write (h, w, 3) uint8 RGB as PNG, or as a tiled TIFF that says its pixel size."""
+    if path.suffix != ".tif":
+        _, data = cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 3])
+        files.write_bytes(path, data.tobytes())
+        return
+    per_cm, tiff = 1e4 / WORKING_MPP, BytesIO()
+    tifffile.imwrite(
+        tiff, image, photometric="rgb", tile=(256, 256), compression="zlib",
+        resolution=(per_cm, per_cm), resolutionunit="CENTIMETER", metadata=None,
+    )  # fmt: skip
+    files.write_bytes(path, tiff.getvalue())

@@ -12,7 +12,6 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from midog_qupath.errors import EvaluationError
 from midog_qupath.evaluation.matching import Points
 from midog_qupath.evaluation.truth import ImageTruth
 from midog_qupath.inference.detect import classify_at, detect
@@ -93,10 +92,8 @@ class RunPredictor:
 
     def predict(self, image: ImageTruth) -> Prediction:
         """Mitoses in the file that lie in the labelled area; types of those nearest to typed figures."""
-        path = self.folder / f"{image.entry.stem}.geojson"
-        if not path.is_file():
-            raise EvaluationError(f"{image.entry.name} is not in {self.folder}.", "Annotate it too.")
-        figures = [thing for thing in read_features(path) if self._counts(thing)]
+        objects = read_features(self.folder / f"{image.entry.stem}.geojson")
+        figures = [thing for thing in objects if self._counts(thing)]
         mpp = _pixel_size(image.entry, self.mpp)
         points = _points(centres(figures))
         roles = [self.class_map.role(thing.class_name) for thing in figures]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from midog_qupath import files
@@ -78,7 +78,7 @@ def evaluate_run(
         progress.note(f"{folder} is of no run of this project: which cases its model has seen is not known.")
     elif not options.all_cases:
         card = _card_of(project, manifest)
-    truth = _truth(project, store, card, options)
+    truth = _of_run(_truth(project, store, card, options), folder, progress)
     predictor = RunPredictor(folder, options.class_map, options.threshold, options.mpp)
     # What a run left out by its own threshold cannot come back.
     limits = [options.threshold, manifest.threshold if manifest else None]
@@ -107,6 +107,18 @@ def find_run(project: Project, run: str) -> tuple[Path, RunManifest | None]:
     manifests = {manifest.run: manifest for manifest in load_manifests(project)}
     inside = folder.resolve().parent == (project.ours / "detections").resolve()
     return folder, manifests.get(folder.resolve().name) if inside else None
+
+
+def _of_run(truth: Truth, folder: Path, progress: Progress) -> Truth:
+    images = tuple(i for i in truth.images if (folder / f"{i.entry.stem}.geojson").is_file())
+    absent = len(truth.images) - len(images)
+    if absent and not images:
+        raise EvaluationError(
+            f"None of the labelled images is in {folder}.", "Annotate them, or give another run."
+        )
+    if absent:
+        progress.note(f"Not measured, because the run did not search them: {absent} labelled images.")
+    return replace(truth, images=images)
 
 
 def _card_of(project: Project, manifest: RunManifest) -> BundleCard:

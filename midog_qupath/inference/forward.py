@@ -70,7 +70,7 @@ def _candidates(
         _place(outline(window, pixel_um), (row - reach, column - reach), stride, tiles[index], image_size)
         for window, (index, row, column) in zip(windows, found, strict=True)
     ]
-    return found, peaks.value[inside].double().cpu().numpy(), polygons
+    return found, peaks.value[inside].cpu().double().numpy(), polygons
 
 
 def classify(
@@ -79,7 +79,7 @@ def classify(
     """Probabilities (N, 3) of not a mitosis, normal, atypical at (N, 3) index in the batch, y, x."""
     where = torch.from_numpy(positions.astype(np.float32)).to(features[0].device)
     logits = bundle.network.classify(features, where)
-    return torch.softmax(logits.double().cpu(), dim=1).numpy()
+    return torch.softmax(logits.cpu().double(), dim=1).numpy()
 
 
 def atypical_given_mitosis(bundle: Bundle, classes: NDArray[np.float64]) -> list[float | None]:

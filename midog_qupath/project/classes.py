@@ -65,21 +65,20 @@ class ClassMap:
     def role(self, class_name: str | None) -> Role | None:
         """What a class means to us; None for one that does not concern us.
 
-        Other subclasses of the mitosis class (``Mitosis: Metaphase``) are mitoses of unknown type.
+        A class derived from one of ours means the same: ``Mitosis: Metaphase`` is a mitosis of unknown type,
+        ``Non-mitosis: Apoptosis`` a look-alike.
         """
-        if class_name is None:
-            return None
-        name = normalised(class_name)
-        exact: dict[str, Role] = {
+        roles: dict[str, Role] = {
             self.mitosis: "mitosis",
             self.normal: "normal",
             self.atypical: "atypical",
             self.non_mitosis: "non_mitosis",
             self.region: "region",
         }
-        if name in exact:
-            return exact[name]
-        return "mitosis" if name.startswith(f"{self.mitosis}: ") else None
+        name = normalised(class_name or "")
+        while name and name not in roles:
+            name = name.rpartition(": ")[0]
+        return roles.get(name)
 
     def path_classes(self) -> tuple[PathClass, ...]:
         """The classes with the colours they get in a project that lacks them."""

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import shapely
-from shapely.geometry import MultiPoint, Point, Polygon
 from shapely.geometry.base import BaseGeometry
 
 from midog_qupath.errors import ProjectError
 from midog_qupath.project.classes import ClassMap, Role
-from midog_qupath.project.model import ImageEntry, ObjectKind, PathObject, RoiKind
+from midog_qupath.project.geometry import polygonal, polygons_of
+from midog_qupath.project.model import ImageEntry, ObjectKind, PathObject, Roi, RoiKind
 
 Extent = Literal["regions", "whole", "objects"]
 #: Whether an object may teach: a person's annotation, or a detection of ours that a person touched.
@@ -46,7 +46,8 @@ class GroundTruth:
     """What is known of an image.
 
     ``regions``: union of the exhaustively labelled areas in slide pixels, None unless ``extent`` is
-    ``regions``. ``ignored``: annotations that mean nothing to us by class (``Unclassified`` without one).
+    ``regions``. ``ignored``: how many annotations say nothing to us, by class (``Unclassified`` without one):
+    of another class, a line, off the image.
     """
 
     objects: tuple[LabelledObject, ...]
@@ -102,20 +103,20 @@ def ground_truth(
     ignored: Counter[str] = Counter()
     for thing in used:
         role = class_map.role(thing.class_name)
-        if role is None:
+        labels = list(_labels(thing, role, border, area)) if role else []
+        found.extend(labels)
+        if not labels and not _is_region(thing, class_map):
             ignored[thing.class_name or "Unclassified"] += 1
-        elif role != "region":
-            found.extend(_labels(thing, role, border, area))
     return GroundTruth(tuple(found), regions if extent == "regions" else None, extent, dict(ignored))
 
 
+def _is_region(thing: PathObject, class_map: ClassMap) -> bool:
+    return thing.roi is not None and thing.roi.kind in _AREAS and class_map.role(thing.class_name) == "region"
+
+
 def _regions(objects: Sequence[PathObject], class_map: ClassMap) -> BaseGeometry | None:
-    areas = [
-        shapely.make_valid(thing.roi.geometry)
-        for thing in objects
-        if thing.roi is not None and thing.roi.kind in _AREAS and class_map.role(thing.class_name) == "region"
-    ]
-    return shapely.union_all(areas) if areas else None
+    drawn = [thing.roi.geometry for thing in objects if thing.roi and _is_region(thing, class_map)]
+    return shapely.union_all([shapely.make_valid(area) for area in drawn]) if drawn else None
 
 
 def _extent(entry: ImageEntry, regions: BaseGeometry | None, whole: bool) -> Extent:
@@ -139,17 +140,17 @@ def _extent(entry: ImageEntry, regions: BaseGeometry | None, whole: bool) -> Ext
 def _labels(
     thing: PathObject, role: Role, border: BaseGeometry | None, area: BaseGeometry | None
 ) -> Iterator[LabelledObject]:
-    """The labelled objects of an annotation: one a point, one a polygon part."""
-    assert thing.roi is not None
-    assert thing.class_name is not None
-    for number, (shape, x, y) in enumerate(_shapes(thing, border)):
-        source = str(thing.id) if thing.id else ""
+    """The labelled objects of an annotation: one a point, one a part of what was drawn in several parts."""
+    if role == "region" or thing.roi is None or thing.class_name is None:
+        return
+    source = str(thing.id) if thing.id else ""
+    for number, (outline, x, y) in enumerate(_parts(thing.roi, border)):
         yield LabelledObject(
             role=role,
             label=thing.class_name,
             x=x,
             y=y,
-            geometry=shape,
+            geometry=outline,
             kind=thing.roi.kind,
             source_id=source if number == 0 else f"{source}#{number}",
             name=thing.name,
@@ -158,22 +159,17 @@ def _labels(
         )
 
 
-def _shapes(
-    thing: PathObject, border: BaseGeometry | None
-) -> Iterator[tuple[BaseGeometry | None, float, float]]:
-    """Outline (None for points) and centre of each part, cut at the image's border."""
-    assert thing.roi is not None
-    geometry = thing.roi.geometry
-    if isinstance(geometry, (Point, MultiPoint)):
-        for point in shapely.get_parts(geometry):
+def _parts(roi: Roi, border: BaseGeometry | None) -> Iterator[tuple[BaseGeometry | None, float, float]]:
+    """Outline (None for points) cut at the image's border, and centre as drawn, of each part."""
+    if roi.kind is RoiKind.POINTS:
+        for point in shapely.get_parts(roi.geometry):
             yield None, float(point.x), float(point.y)
-    if thing.roi.kind not in _AREAS:
+    if roi.kind not in _AREAS:
         return
-    for part in shapely.get_parts(shapely.make_valid(geometry)):
-        if not isinstance(part, Polygon):
-            continue
-        seen = part if border is None else shapely.intersection(part, border)
-        if not seen.is_empty and seen.area > 0:
-            # The centre is that of the label as drawn; the pixels past the border are not there.
+    for part in polygons_of(roi.geometry):
+        # A line that crosses itself is still one label, though it may enclose two areas.
+        valid = shapely.make_valid(part)
+        outline = polygonal(valid if border is None else shapely.intersection(valid, border))
+        if outline is not None:
             x0, y0, x1, y1 = part.bounds
-            yield seen, (x0 + x1) / 2, (y0 + y1) / 2
+            yield outline, (x0 + x1) / 2, (y0 + y1) / 2

@@ -6,7 +6,6 @@ Object data are not in this file; a store reads them.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -74,7 +73,7 @@ def _read_json(file: Path) -> dict[str, Any]:
         raise ProjectError(
             f"{file} cannot be read: {error}.", "Check the file and its permissions."
         ) from error
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ProjectError(
             f"{file} is not complete JSON ({error}).",
             "QuPath keeps the version before as project.qpproj.backup: copy that over it.",
@@ -117,8 +116,8 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _chain(raw: Any) -> list[Mapping[str, Any]]:
-    """A server builder and those inside it (a rotated image holds the builder of the file), outermost first."""
-    found = []
+    """A server builder and those inside it, outermost first: a rotated image holds that of the file."""
+    found: list[Mapping[str, Any]] = []
     while isinstance(raw, dict):
         found.append(raw)
         raw = raw.get("builder")
@@ -126,6 +125,7 @@ def _chain(raw: Any) -> list[Mapping[str, Any]]:
 
 
 def _builder(builders: Sequence[Mapping[str, Any]]) -> ServerBuilder:
+    """Address and arguments of the innermost; the type of the first that changes pixels, else ``uri``."""
     types = [str(builder.get("builderType", "uri")) for builder in builders]
     inner = builders[-1] if builders else {}
     uri, provider, arguments = inner.get("uri"), inner.get("providerClassName"), inner.get("args")
@@ -138,21 +138,23 @@ def _builder(builders: Sequence[Mapping[str, Any]]) -> ServerBuilder:
 
 
 def _whole(value: Any) -> int | None:
-    return int(value) if _is_number(value) and 1 <= value < 2**31 else None
+    number = _positive(value)
+    return int(number) if number is not None and 1 <= number < 2**31 else None
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def _positive(value: Any) -> float | None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    return float(value) if 0 < value < 1e18 else None
 
 
 def _calibration(metadata: Mapping[str, Any]) -> MicronsPerPixel | None:
     """Mean of pixel width and height where both are in microns, else None."""
     calibration = _mapping(metadata.get("pixelCalibration"))
     sizes = [_mapping(calibration.get(side)) for side in ("pixelWidth", "pixelHeight")]
-    values = [size.get("value") for size in sizes if str(size.get("unit", "")).lower() in _MICRONS]
-    if len(values) != 2 or not all(_is_number(value) and value > 0 for value in values):
-        return None
-    return MicronsPerPixel(sum(float(value) for value in values) / 2)
+    in_microns = [size.get("value") for size in sizes if str(size.get("unit", "")).lower() in _MICRONS]
+    values = [value for value in map(_positive, in_microns) if value is not None]
+    return MicronsPerPixel(sum(values) / 2) if len(values) == 2 else None
 
 
 def safe_stem(name: str) -> str:
@@ -190,9 +192,10 @@ def read_classes(file: Path) -> tuple[PathClass, ...]:
     """Classes of ``classifiers/classes.json``; none where the file is missing or not understood."""
     try:
         rows = json.loads(file.read_text(encoding="utf-8-sig")).get("pathClasses", [])
-        return tuple(PathClass(str(row["name"]), row.get("color")) for row in rows)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        colors = [(str(row["name"]), row.get("color")) for row in rows]
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return ()
+    return tuple(PathClass(name, color if isinstance(color, int) else None) for name, color in colors)
 
 
 def require_plain(entry: ImageEntry) -> None:
@@ -205,6 +208,7 @@ def require_plain(entry: ImageEntry) -> None:
     """
     if entry.builder.type != "uri":
         raise SlideError(
-            f"{entry.name} is shown {entry.builder.type} by QuPath: its pixels lie elsewhere in the file.",
+            f"QuPath shows {entry.name} changed ({entry.builder.type}): what lies at a place in QuPath is "
+            "not what lies there in the file.",
             "Add the image to the project unchanged, and annotate that.",
         )

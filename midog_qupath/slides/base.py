@@ -13,6 +13,8 @@ from midog_qupath.units import MicronsPerPixel
 
 #: (height, width, 3) uint8 RGB.
 RgbArray: TypeAlias = NDArray[np.uint8]
+#: Microns per pixel that an image of tissue can have.
+SENSIBLE_MPP = (0.05, 10.0)
 #: Pixel sizes of x and y that differ by more than this share are worth a word.
 _SQUARE = 0.02
 
@@ -47,6 +49,15 @@ class PixelSize:
         if abs(self.x - self.y) > _SQUARE * self.mpp:
             return f"its pixels are not square ({self.x:.3g} x {self.y:.3g} µm)"
         return None
+
+
+def pixel_size(x: float | None, y: float | None, guessed: bool = False) -> PixelSize | None:
+    """Microns per pixel as a file gives them; None where it does not, or where they make no sense.
+
+    Programs that know nothing of microscopes write 72, 96 or 300 dots an inch (85 to 353 µm).
+    """
+    known = [size for size in (x, y) if size is not None and SENSIBLE_MPP[0] <= size <= SENSIBLE_MPP[1]]
+    return PixelSize(known[0], known[1], guessed) if len(known) == 2 else None
 
 
 @dataclass(frozen=True)
@@ -105,3 +116,7 @@ class FileSlide(Slide, Protocol):
     """A slide that lies in a file."""
 
     facts: FileFacts
+
+    def __enter__(self) -> FileSlide:
+        """The slide itself."""
+        ...

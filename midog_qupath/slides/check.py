@@ -5,11 +5,11 @@ from __future__ import annotations
 from midog_qupath.errors import SlideError
 from midog_qupath.project.model import ImageEntry
 from midog_qupath.project.qpproj import require_plain
-from midog_qupath.slides.base import Slide
+from midog_qupath.slides.base import FileSlide
 from midog_qupath.slides.open import open_slide
 
 
-def open_entry(entry: ImageEntry) -> Slide:
+def open_entry(entry: ImageEntry) -> FileSlide:
     """Open the pixels of an entry.
 
     Raises

@@ -10,7 +10,8 @@ from typing import Any, Self
 import numpy as np
 
 from midog_qupath.errors import SlideError
-from midog_qupath.slides.base import FileFacts, Level, PixelSize, RgbArray
+from midog_qupath.slides.base import FileFacts, Level, PixelSize, RgbArray, pixel_size
+from midog_qupath.slides.pyramid import levels_of
 from midog_qupath.slides.resample import read_resampled
 
 NO_CROP = "--no-crop"
@@ -31,14 +32,15 @@ def bounds(
     return x, y, width, height
 
 
-def pixel_size(properties: Mapping[str, str]) -> PixelSize | None:
+def slide_pixel_size(properties: Mapping[str, str]) -> PixelSize | None:
     """Microns per pixel from the file, else a guess from the objective's power, else None."""
     x, y = (_positive(properties, f"openslide.mpp-{axis}") for axis in "xy")
-    if x is not None and y is not None:
-        return PixelSize(x, y)
+    known = pixel_size(x, y)
     power = magnification(properties)
+    if known is not None or power is None:
+        return known
     # The field's rule of thumb: 40x is 0.25 um/px.
-    return None if power is None else PixelSize(10 / power, 10 / power, guessed=True)
+    return pixel_size(10 / power, 10 / power, guessed=True)
 
 
 def magnification(properties: Mapping[str, str]) -> float | None:
@@ -73,18 +75,19 @@ class OpenSlideSlide:
             self._levels(),
             tile_width=int(_positive(properties, "openslide.level[0].tile-width") or 256),
             tile_height=int(_positive(properties, "openslide.level[0].tile-height") or 256),
-            pixel_size=pixel_size(properties),
+            pixel_size=slide_pixel_size(properties),
             magnification=magnification(properties),
         )
         self.file_mpp = self.facts.pixel_size.mpp if self.facts.pixel_size else None
 
     def _levels(self) -> tuple[Level, ...]:
-        full, downsamples = self._slide.dimensions, self._slide.level_downsamples
-        if (self.width, self.height) == full:
-            sizes = self._slide.level_dimensions
-        else:
-            sizes = [(int(self.width / d), int(self.height / d)) for d in downsamples]
-        return tuple(Level(*size, float(d)) for size, d in zip(sizes, downsamples, strict=True))
+        levels = levels_of(self._slide.level_dimensions)
+        if (self.width, self.height) == self._slide.dimensions:
+            return levels
+        return tuple(
+            Level(int(self.width / level.downsample), int(self.height / level.downsample), level.downsample)
+            for level in levels
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -106,8 +109,9 @@ class OpenSlideSlide:
     def _level(self, index: int, x: int, y: int, width: int, height: int) -> RgbArray:
         import openslide
 
-        scale = self.facts.levels[index].downsample
-        corner = (self._x + round(x * scale), self._y + round(y * scale))
+        # OpenSlide finds pixels of a level by the plain ratio of sizes, which is a little off.
+        given, scale = self.facts.levels[index].downsample, self._slide.level_downsamples[index]
+        corner = (round((self._x / given + x) * scale), round((self._y / given + y) * scale))
         try:
             rgba = np.asarray(self._slide.read_region(corner, index, (width, height)))
         except (openslide.OpenSlideError, OSError) as error:

@@ -69,7 +69,7 @@ def _is_whole(step: float, left: float, top: float) -> bool:
 
 @dataclass(frozen=True)
 class _Shrunk:
-    """A level whose blocks of ``factor`` x ``factor`` pixels, counted from its corner, are averaged to one."""
+    """A level with blocks of ``factor`` x ``factor`` pixels, counted from its corner, averaged to one."""
 
     level: Level
     index: int

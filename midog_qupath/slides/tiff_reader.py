@@ -1,22 +1,30 @@
-"""TIFF and OME-TIFF by tifffile, tile by tile."""
+"""TIFF and OME-TIFF by tifffile, piece by piece."""
 
 from __future__ import annotations
 
-import re
+import logging
+import math
+import struct
+import threading
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from midog_qupath.errors import SlideError
-from midog_qupath.slides.base import RgbArray
-from midog_qupath.slides.pictures import LARGEST_PX, damaged
-from midog_qupath.slides.resample import Level, read_resampled
-from midog_qupath.units import MicronsPerPixel
+from midog_qupath.slides.base import FileFacts, RgbArray
+from midog_qupath.slides.headers import damaged
+from midog_qupath.slides.pictures import LARGEST_PX, over_white
+from midog_qupath.slides.pyramid import levels_of
+from midog_qupath.slides.resample import read_resampled
+from midog_qupath.slides.tiff_size import tiff_pixel_size
 
-#: Microns per TIFF resolution unit: inch, centimetre, millimetre, micrometre.
-_UNITS = {2: 25_400.0, 3: 10_000.0, 4: 1_000.0, 5: 1.0}
-_TO_MICRONS = {"": 1.0, "µm": 1.0, "um": 1.0, "mm": 1_000.0, "nm": 0.001, "cm": 10_000.0}
+#: What tifffile and its decoders raise for bytes that make no sense.
+_BROKEN = (ValueError, RuntimeError, OSError, LookupError, TypeError, AttributeError, ArithmeticError)
+_WHITE_IS_ZERO = 0
+#: Photometric interpretations that are RGB or grey once decoded: both greys, RGB, YCbCr.
+_READABLE = (0, 1, 2, 6)
+_PLANES_APART = 2
 
 
 class TiffSlide:
@@ -25,35 +33,55 @@ class TiffSlide:
     def __init__(self, path: Path) -> None:
         import tifffile
 
+        # Its warnings about damaged files say nothing that our own error does not.
+        logger = logging.getLogger("tifffile")
+        if not logger.handlers:
+            logger.addHandler(logging.NullHandler())
         self.path = path
+        self._lock = threading.Lock()
         try:
             self._file: Any = tifffile.TiffFile(path)
-            series = self._file.series[0]
-            self._pages = [level.keyframe for level in series.levels]
-        except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        except (*_BROKEN, struct.error, tifffile.TiffFileError) as error:
             raise damaged(path) from error
+        try:
+            self._pages = _pyramid(self._file)
+            self._refuse_unsuitable()
+            self._describe()
+        except (*_BROKEN, struct.error, tifffile.TiffFileError) as error:
+            self._file.close()
+            raise damaged(path) from error
+        except SlideError:
+            self._file.close()
+            raise
+
+    def _describe(self) -> None:
         first = self._pages[0]
         self.width, self.height = int(first.imagewidth), int(first.imagelength)
-        self._refuse_unsuitable(first)
-        self._levels = [
-            Level(int(page.imagewidth), int(page.imagelength), self.width / int(page.imagewidth))
-            for page in self._pages
-        ]
-        self.file_mpp = _pixel_size(self._file, first)
+        levels = levels_of([(int(page.imagewidth), int(page.imagelength)) for page in self._pages])
+        # Strips are no tiles that QuPath could ask for one by one.
+        tile = _segment_size(first) if first.is_tiled else (min(1024, self.width), min(1024, self.height))
+        channels = 1 if first.samplesperpixel == 1 else 3
+        self.facts = FileFacts(levels, *tile, channels, tiff_pixel_size(self._file))
+        self.file_mpp = self.facts.pixel_size.mpp if self.facts.pixel_size else None
 
-    def _refuse_unsuitable(self, page: Any) -> None:
-        if page.dtype != np.uint8 or page.samplesperpixel not in (1, 3, 4) or page.planarconfig == 2:
+    def _refuse_unsuitable(self) -> None:
+        first = self._pages[0]
+        known = first.samplesperpixel in (1, 3, 4) and first.photometric in _READABLE
+        if first.dtype != np.uint8 or not known:
+            kind = f"{first.dtype}, {first.samplesperpixel} channels, {first.photometric.name.lower()}"
             raise SlideError(
-                f"{self.path} is no 8-bit RGB or grey image ({page.dtype}, {page.samplesperpixel} channels).",
+                f"{self.path} is no 8-bit RGB or grey image ({kind}).",
                 "Only brightfield images are read; export it as 8-bit RGB.",
             )
-        largest = (
-            page.rowsperstrip * page.imagewidth if not page.is_tiled else page.tilewidth * page.tilelength
-        )
+        if len(self._file.series[0].pages) > 1:
+            raise SlideError(
+                f"{self.path} is a stack of images.", "Export the plane that you annotate as 8-bit RGB."
+            )
+        largest = max(math.prod(_segment_size(page)) for page in self._pages)
         if largest > LARGEST_PX:
             raise SlideError(
                 f"{self.path} is stored in one piece of {largest / 1e6:.0f} megapixels.",
-                "Convert it to a tiled, pyramidal TIFF.",
+                "Convert it to a tiled, pyramidal TIFF (QuPath: File > Export images > OME-TIFF).",
             )
 
     def __enter__(self) -> Self:
@@ -71,32 +99,73 @@ class TiffSlide:
 
     def read(self, x: float, y: float, width: int, height: int, downsample: float) -> RgbArray:
         """See :meth:`midog_qupath.slides.base.Slide.read`."""
-        return read_resampled(self._levels, self._level, x, y, width, height, downsample)
+        return read_resampled(self.facts.levels, self._level, x, y, width, height, downsample)
 
     def _level(self, index: int, x: int, y: int, width: int, height: int) -> RgbArray:
         page = self._pages[index]
-        tall = page.tilelength if page.is_tiled else page.rowsperstrip
-        wide = page.tilewidth if page.is_tiled else page.imagewidth
+        wide, tall = _segment_size(page)
         across = -(-page.imagewidth // wide)
         result = np.full((height, width, 3), 255, dtype=np.uint8)
         for row in range(y // tall, (y + height - 1) // tall + 1):
             for column in range(x // wide, (x + width - 1) // wide + 1):
-                piece = self._segment(page, row * across + column)
-                _paste(result, piece, column * wide - x, row * tall - y)
+                piece = self._piece(page, row * across + column)
+                if piece is not None:
+                    _paste(result, piece, column * wide - x, row * tall - y)
         return result
 
-    def _segment(self, page: Any, number: int) -> RgbArray:
-        handle = self._file.filehandle
+    def _piece(self, page: Any, number: int) -> RgbArray | None:
+        """One tile or strip as RGB; None where the file leaves it out."""
+        planes = page.samplesperpixel if page.planarconfig == _PLANES_APART else 1
+        apart = len(page.dataoffsets) // planes
         try:
+            parts = [self._segment(page, number + plane * apart) for plane in range(planes)]
+            known = [part for part in parts if part is not None]
+            return _rgb(np.concatenate(known, axis=2), page.photometric) if len(known) == planes else None
+        except _BROKEN as error:
+            raise damaged(self.path) from error
+
+    def _segment(self, page: Any, number: int) -> RgbArray | None:
+        handle = self._file.filehandle
+        with self._lock:
             handle.seek(page.dataoffsets[number])
             raw = handle.read(page.databytecounts[number])
-            piece, _, shape = page.decode(raw, number, jpegtables=page.jpegtables)
-        except (ValueError, RuntimeError, OSError, IndexError, TypeError) as error:
-            raise damaged(self.path) from error
-        if piece is None:
-            return np.full((*shape[-3:-1], 3), 255, dtype=np.uint8)
-        piece = np.asarray(piece).reshape(shape[-3:]) if np.ndim(piece) != 4 else np.asarray(piece)[0]
-        return np.repeat(piece, 3, axis=2) if piece.shape[2] == 1 else piece[..., :3]
+        piece, _, _ = page.decode(raw, number, jpegtables=page.jpegtables)
+        return None if piece is None else piece[0]
+
+
+def _pyramid(file: Any) -> list[Any]:
+    """The full image and its smaller copies: in sub-files of the first page, or in pages of their own."""
+    pages = [level.keyframe for level in file.series[0].levels]
+    if len(pages) > 1:
+        return pages
+    first = pages[0]
+    flat = [page for page in file.pages[1:] if page.is_reduced and _is_copy(page, first)]
+    return [first, *sorted(flat, key=lambda page: -page.imagewidth)]
+
+
+def _is_copy(page: Any, first: Any) -> bool:
+    """Smaller, and of the same shape but for rounding."""
+    alike = (page.dtype, page.samplesperpixel) == (first.dtype, first.samplesperpixel)
+    height = first.imagelength * page.imagewidth / first.imagewidth
+    return alike and page.imagewidth < first.imagewidth and abs(page.imagelength - height) <= 2
+
+
+def _segment_size(page: Any) -> tuple[int, int]:
+    """Width and height of a tile or strip."""
+    if page.is_tiled:
+        size = int(page.tilewidth), int(page.tilelength)
+    else:
+        size = int(page.imagewidth), int(min(page.rowsperstrip, page.imagelength))
+    if min(size) <= 0:
+        raise ValueError(f"segments of {size} pixels")
+    return size
+
+
+def _rgb(piece: RgbArray, photometric: int) -> RgbArray:
+    if piece.shape[2] == 4:
+        return over_white(piece[..., :3], piece[..., 3])
+    rgb = np.repeat(piece, 3, axis=2) if piece.shape[2] == 1 else piece
+    return 255 - rgb if photometric == _WHITE_IS_ZERO else rgb
 
 
 def _paste(target: RgbArray, piece: RgbArray, x: int, y: int) -> None:
@@ -105,35 +174,3 @@ def _paste(target: RgbArray, piece: RgbArray, x: int, y: int) -> None:
     y1, x1 = min(y + piece.shape[0], target.shape[0]), min(x + piece.shape[1], target.shape[1])
     if y1 > y0 and x1 > x0:
         target[y0:y1, x0:x1] = piece[y0 - y : y1 - y, x0 - x : x1 - x]
-
-
-def _pixel_size(file: Any, page: Any) -> MicronsPerPixel | None:
-    """From OME metadata, else from the resolution tags, else None."""
-    found = _from_ome(file.ome_metadata or "")
-    if found is not None:
-        return found
-    tags = page.tags
-    unit = _UNITS.get(int(tags["ResolutionUnit"].value)) if "ResolutionUnit" in tags else None
-    sizes = []
-    for name in ("XResolution", "YResolution"):
-        if name not in tags or unit is None:
-            return None
-        numerator, denominator = tags[name].value
-        if not numerator or not denominator:
-            return None
-        sizes.append(unit * denominator / numerator)
-    mean = sum(sizes) / 2
-    # 72 and 96 dots an inch are what programs write that know nothing.
-    return MicronsPerPixel(mean) if 0.01 < mean < 100 else None
-
-
-def _from_ome(text: str) -> MicronsPerPixel | None:
-    sizes = []
-    for axis in "XY":
-        value = re.search(rf'\bPhysicalSize{axis}="([0-9.eE+-]+)"', text)
-        unit = re.search(rf'\bPhysicalSize{axis}Unit="([^"]*)"', text)
-        factor = _TO_MICRONS.get(unit.group(1) if unit else "µm")
-        if value is None or factor is None:
-            return None
-        sizes.append(float(value.group(1)) * factor)
-    return MicronsPerPixel(sum(sizes) / 2)

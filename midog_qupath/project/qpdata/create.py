@@ -12,7 +12,7 @@ from midog_qupath.project.model import PathObject
 from midog_qupath.project.qpdata.build import Builder
 from midog_qupath.project.qpdata.document import HIERARCHY, ROOT
 from midog_qupath.project.qpdata.serialise import serialise
-from midog_qupath.project.qpdata.stream import Block, Node, Text, encode_text
+from midog_qupath.project.qpdata.stream import Block, Node, Text, encode_text, new_text
 
 _VERSION = encode_text("Data file version 3")
 #: QuPath's own default vectors for H&E.
@@ -38,20 +38,19 @@ def new_data(server: Mapping[str, Any], qupath_version: str, objects: Sequence[P
     """
     builder = Builder()
     header = {"dataVersion": 3, "qupathVersion": qupath_version, "server": server}
-    text = encode_text(orjson.dumps(header).decode())
     contents: list[Node] = [
         Block(struct.pack(">H", len(_VERSION)) + _VERSION),
-        Text(text, is_long=len(text) > 0xFFFF),
+        new_text(orjson.dumps(header).decode()),
         _locale(builder),
         builder.enum("qupath.lib.images.ImageData$ImageType", "BRIGHTFIELD_H_E"),
         builder.external(
             "qupath.lib.color.ColorDeconvolutionStains",
-            [Block(struct.pack(">i", 1)), Text(encode_text(_STAINS))],
+            [Block(struct.pack(">i", 1)), new_text(_STAINS)],
         ),
         builder.external("qupath.lib.plugins.workflow.Workflow", [Block(struct.pack(">ii", 1, 0))]),
         builder.plain(HIERARCHY, rootObject=_root(builder, objects), tmaGrid=None),
         _empty_map(builder),
-        Text(encode_text("EOF")),
+        new_text("EOF"),
     ]
     return serialise(contents)
 

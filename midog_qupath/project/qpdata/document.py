@@ -14,9 +14,13 @@ from dataclasses import dataclass
 from midog_qupath.errors import QpdataError
 from midog_qupath.project.model import ObjectKind
 from midog_qupath.project.qpdata.parse import parse
-from midog_qupath.project.qpdata.stream import Block, Instance, Node
+from midog_qupath.project.qpdata.stream import Block, Instance, Node, Text
 
 _PACKAGE = "qupath.lib.objects."
+_HEADER, _END = b"Data file version ", b"EOF"
+_VERSIONS = (b"2", b"3")
+#: Objects inside objects that are followed; what a person draws stays far below.
+_DEEPEST = 100
 ROOT = _PACKAGE + "PathRootObject"
 HIERARCHY = _PACKAGE + "hierarchy.PathObjectHierarchy"
 DETECTION = _PACKAGE + "PathDetectionObject"
@@ -55,6 +59,7 @@ class ObjectNode:
 class Document:
     """A parsed file: all tokens, and its object tree."""
 
+    version: int
     contents: list[Node]
     root: ObjectNode
 
@@ -68,20 +73,36 @@ def read_document(data: bytes) -> Document:
         If the stream is damaged, or holds an object that is not understood.
     """
     contents = parse(data)
-    first = contents[0] if contents else None
-    if not isinstance(first, Block) or b"Data file version" not in first.raw:
-        raise unknown("it does not begin with a QuPath data file version")
+    version = _version(contents)
+    end = contents[-1]
+    if not isinstance(end, Text) or end.raw != _END:
+        raise unknown("its end is missing")
     for node in contents:
         if isinstance(node, Instance) and node.desc.name == HIERARCHY:
-            return Document(contents, _object(_field(node, b"rootObject")))
+            root = _object(_field(node, b"rootObject"), set(), 0)
+            if root.kind is not None:
+                raise unknown("its topmost object is no root", root.token)
+            return Document(version, contents, root)
     raise unknown("it holds no object hierarchy")
 
 
-def unknown(what: str) -> QpdataError:
-    """The error for a stream that parses but is not understood."""
+def unknown(what: str, node: Node = None) -> QpdataError:
+    """The error for a stream that parses but is not understood; ``node``: the object concerned."""
+    where = f" ({node.desc.name} at byte {node.at})" if isinstance(node, Instance) else ""
     return QpdataError(
-        f"data.qpdata is not understood: {what}.", "Use --store sidecar, and report the QuPath version."
+        f"data.qpdata is not understood: {what}{where}.",
+        "Use --store sidecar, and report the QuPath version.",
     )
+
+
+def _version(contents: list[Node]) -> int:
+    first = contents[0] if contents else None
+    _, found, rest = first.raw.partition(_HEADER) if isinstance(first, Block) else (b"", b"", b"")
+    if not found:
+        raise unknown("it does not begin with a QuPath data file version")
+    if rest[:1] not in _VERSIONS or rest[1:2].isdigit():
+        raise unknown(f"its version {rest[:4].decode('ascii', 'replace')} is not known")
+    return int(rest[:1])
 
 
 def _field(node: Instance, name: bytes) -> Node:
@@ -89,22 +110,26 @@ def _field(node: Instance, name: bytes) -> Node:
         for field, value in zip(part.desc.fields, part.values, strict=True):
             if field.name == name and not isinstance(value, bytes):
                 return value
-    raise unknown(f"{node.desc.name} has no {name.decode()}")
+    raise unknown(f"it has no {name.decode()}", node)
 
 
-def _object(token: Node) -> ObjectNode:
+def _object(token: Node, seen: set[int], depth: int) -> ObjectNode:
     if not isinstance(token, Instance) or (token.desc.name not in _KINDS and token.desc.name != ROOT):
-        raise unknown(f"{getattr(getattr(token, 'desc', None), 'name', 'something')} is no path object")
+        raise unknown("something else stands where a path object belongs", token)
+    # By references a damaged file may name an object its own child.
+    if id(token) in seen or depth > _DEEPEST:
+        raise unknown("an object stands twice or too deep in the hierarchy", token)
+    seen.add(id(token))
     contents = token.parts[0].annotations or []
     count_at = next((i for i, node in enumerate(contents) if isinstance(node, Block)), 0)
     count_block = contents[count_at] if contents else None
     if count_at not in (3, 4) or not isinstance(count_block, Block):
-        raise unknown(f"{token.desc.name} has an unknown layout")
+        raise unknown("unknown layout", token)
     count = int.from_bytes(count_block.raw[:4], "big")
     first = count_at + 1
     if len(count_block.raw) != 4 or count > len(contents) - first:
-        raise unknown(f"{token.desc.name} gives a wrong number of children")
-    children = tuple(_object(child) for child in contents[first : first + count])
+        raise unknown("wrong number of children", token)
+    children = tuple(_object(child, seen, depth + 1) for child in contents[first : first + count])
     return ObjectNode(
         token=token,
         kind=_KINDS.get(token.desc.name),

@@ -12,7 +12,10 @@ from midog_qupath.project.qpdata.build import Builder
 from midog_qupath.project.qpdata.document import Document, ObjectNode, read_document
 from midog_qupath.project.qpdata.objects import object_id
 from midog_qupath.project.qpdata.serialise import serialise
-from midog_qupath.project.qpdata.stream import Block
+from midog_qupath.project.qpdata.stream import Block, Node
+
+#: The oldest data file whose objects keep their ids.
+_OLDEST_WITH_IDS = 3
 
 
 def edit(data: bytes, remove: frozenset[UUID], add: Sequence[PathObject]) -> bytes:
@@ -27,11 +30,16 @@ def edit(data: bytes, remove: frozenset[UUID], add: Sequence[PathObject]) -> byt
     document = read_document(data)
     if serialise(document.contents) != data:
         raise _refused("writing it back unchanged would change it")
+    if document.version < _OLDEST_WITH_IDS:
+        raise _refused(
+            "it was saved by a QuPath so old that its objects have no ids (save it once in a newer)"
+        )
+    _require_new(document, [thing.id for thing in add], remove)
     _take_out(document, remove)
     without_old = serialise(document.contents)
     _put_in(document, add)
     changed = serialise(document.contents)
-    _prove(changed, without_old, frozenset(thing.id for thing in add if thing.id is not None), len(add))
+    _prove(changed, without_old, frozenset(thing.id for thing in add if thing.id is not None))
     return changed
 
 
@@ -42,49 +50,56 @@ def _refused(why: str) -> StoreError:
     )
 
 
-def _take_out(document: Document, ids: frozenset[UUID]) -> int:
-    """Remove detections by id, wherever they stand; returns how many."""
+def _require_new(document: Document, ids: Sequence[UUID | None], remove: frozenset[UUID]) -> None:
+    """An id that stands twice could never be removed again."""
+    there = {object_id(node) for node, _ in document.root.walk()} - remove
+    if len(set(ids)) != len(ids) or there & set(ids) - {None}:
+        raise _refused("two objects would have the same id")
+
+
+def _take_out(document: Document, ids: frozenset[UUID]) -> None:
+    """Remove detections by id, wherever they stand."""
     found = [
         (node, parent)
         for node, parent in document.root.walk()
-        if parent is not None and (own := object_id(node)) is not None and own in ids
+        if parent is not None and object_id(node) in ids
     ]
-    if len(found) != len(ids):
-        raise _refused(f"{len(ids) - len(found)} of the detections to remove are not in it")
+    if sorted(str(object_id(node)) for node, _ in found) != sorted(str(one) for one in ids):
+        raise _refused("not each of the detections to remove stands in it exactly once")
     for node, _ in found:
         if node.kind is not ObjectKind.DETECTION or node.children:
-            raise _refused(f"object {object_id(node)} is no detection of ours")
+            raise _refused(f"object {object_id(node)} is not a detection of ours")
     gone = {id(node.token) for node, _ in found}
-    for parent in {id(p.token): p for _, p in found if p is not None}.values():
+    for parent in {id(parent.token): parent for _, parent in found}.values():
         contents = _contents(parent)
         contents[:] = [token for token in contents if id(token) not in gone]
         _count_again(parent, sum(id(child.token) not in gone for child in parent.children))
-    return len(found)
 
 
 def _put_in(document: Document, add: Sequence[PathObject]) -> None:
     builder, root = Builder(document), document.root
     contents = _contents(root)
-    contents.extend(builder.path_object(thing) for thing in add)
-    children = len(contents) - root.count_at - 1 - len(root.tail)
-    _count_again(root, children)
+    end = len(contents) - len(root.tail)
+    contents[end:end] = [builder.path_object(thing) for thing in add]
+    _count_again(root, end + len(add) - root.count_at - 1)
 
 
-def _contents(node: ObjectNode) -> list[object]:
+def _contents(node: ObjectNode) -> list[Node]:
     contents = node.token.parts[0].annotations
-    assert contents is not None
-    return contents  # type: ignore[return-value]
+    return contents if contents is not None else []
 
 
 def _count_again(node: ObjectNode, children: int) -> None:
-    contents = node.token.parts[0].annotations
-    assert contents is not None
-    # A new block: another object may share the old one.
-    contents[node.count_at] = Block(struct.pack(">i", children))
+    _contents(node)[node.count_at] = Block(struct.pack(">i", children))
 
 
-def _prove(changed: bytes, without_old: bytes, added: frozenset[UUID], count: int) -> None:
-    """Parse what would be written; without what was added it must be what was there, to the last byte."""
+def _prove(changed: bytes, without_old: bytes, added: frozenset[UUID]) -> None:
+    """Parse what would be written; without what was added it must be what was there, to the last byte.
+
+    Bytes are compared after handles were counted again, so equal bytes are equal trees with the same
+    references, whatever stood in between.
+    """
     again = read_document(changed)
-    if _take_out(again, added) != count or serialise(again.contents) != without_old:
+    _take_out(again, added)
+    if serialise(again.contents) != without_old:
         raise _refused("something else than our detections would have changed")

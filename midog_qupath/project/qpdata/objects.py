@@ -32,14 +32,14 @@ def object_id(node: ObjectNode) -> UUID | None:
     try:
         return UUID(value) if value else None
     except ValueError as error:
-        raise unknown(f"{value!r} is no object id") from error
+        raise unknown(f"{value!r} is no object id", node.token) from error
 
 
 def _object(node: ObjectNode, parent_id: UUID | None) -> PathObject:
     name, color, own_metadata, own_measurements = node.head
     tail: tuple[Node, ...] = node.tail
     if node.kind is None or len(tail) < 3:
-        raise unknown(f"{node.token.desc.name} has an unknown layout")
+        raise unknown("unknown layout", node.token)
     own = metadata(own_metadata)
     own.pop(ID_KEY, None)
     return PathObject(

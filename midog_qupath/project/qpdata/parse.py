@@ -22,7 +22,9 @@ from midog_qupath.project.qpdata.stream import (
 )
 
 #: Contents inside contents. QuPath's own files stay below 40; Python's own limit is not reached.
-_DEEPEST = 150
+_DEEPEST = 100
+#: Classes from an object's own up to the topmost; every object of the class costs as many parts.
+_LONGEST_CHAIN = 40
 _REFERENCES = "[L"
 
 N = TypeVar("N", Text, ClassDesc, Instance, Array, EnumConstant, ClassToken)
@@ -46,6 +48,8 @@ class Parser:
         self._data = data
         self._at = 0
         self._handles: list[Node] = []
+        #: Classes whose description has not ended yet.
+        self._open: set[int] = set()
         self._depth = 0
         self._readers: dict[int, Callable[[], Node]] = {
             stream.NULL: lambda: None,
@@ -118,6 +122,8 @@ class Parser:
         found = self._content()
         if found is not None and not isinstance(found, ClassDesc):
             self._fail("has something else where a class belongs")
+        if found is not None and id(found) in self._open:
+            self._fail(f"uses the class {found.name} inside its own description")
         return found
 
     def _desc(self) -> ClassDesc:
@@ -138,19 +144,15 @@ class Parser:
             node = self._remember(ClassDesc(name.decode("utf-8"), self._number(8)))
         except UnicodeDecodeError:
             self._fail("has a class name that is no text")
+        self._open.add(id(node))
         node.flags = self._number(1)
         node.fields = [self._field() for _ in range(self._number(2))]
         node.annotations = self._annotations()
         node.super_desc = self._desc_or_none()
-        self._refuse_cycle(node)
+        if len(_chain(node)) > _LONGEST_CHAIN:
+            self._fail(f"has a class {node.name} with too many ancestors")
+        self._open.discard(id(node))
         return node
-
-    def _refuse_cycle(self, node: ClassDesc) -> None:
-        ancestor = node.super_desc
-        while ancestor is not None:
-            if ancestor is node:
-                self._fail(f"has a class {node.name} that is its own ancestor")
-            ancestor = ancestor.super_desc
 
     def _field(self) -> Field:
         code = chr(self._number(1))
@@ -189,17 +191,15 @@ class Parser:
         return node
 
     def _object(self) -> Instance:
+        at = self._at - 1
         desc = self._desc()
-        node = self._remember(Instance(desc))
+        node = self._remember(Instance(desc, at=at))
         if desc.flags & stream.EXTERNALIZABLE:
             if not desc.flags & stream.BLOCK_DATA:
                 self._fail(f"has an object of {desc.name} in the old form of the protocol")
             node.parts = [ClassPart(desc, annotations=self._annotations())]
             return node
-        chain = [desc]
-        while chain[-1].super_desc is not None:
-            chain.append(chain[-1].super_desc)
-        node.parts = [self._part(one) for one in reversed(chain)]
+        node.parts = [self._part(one) for one in reversed(_chain(desc))]
         return node
 
     def _part(self, desc: ClassDesc) -> ClassPart:
@@ -209,3 +209,11 @@ class Parser:
         ]
         own = self._annotations() if desc.flags & stream.WRITE_METHOD else None
         return ClassPart(desc, values, own)
+
+
+def _chain(desc: ClassDesc) -> list[ClassDesc]:
+    """A class and its ancestors."""
+    chain = [desc]
+    while chain[-1].super_desc is not None:
+        chain.append(chain[-1].super_desc)
+    return chain

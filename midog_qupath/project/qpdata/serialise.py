@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from midog_qupath.errors import QpdataError
 from midog_qupath.project.qpdata import stream
 from midog_qupath.project.qpdata.stream import (
     Array,
@@ -17,9 +18,15 @@ from midog_qupath.project.qpdata.stream import (
     Text,
 )
 
+#: Contents inside contents. A little more than is read: what was first taken out is written further down.
+_DEEPEST = 120
+
 
 def serialise(contents: Sequence[Node]) -> bytes:
-    """The stream of some contents. Each node is written in full where it comes first, then by reference."""
+    """The stream of some contents. Each node is written in full where it comes first, then by reference.
+
+    Raises QpdataError for contents nested too deep.
+    """
     writer = _Writer()
     for node in contents:
         writer.content(node)
@@ -30,8 +37,17 @@ class _Writer:
     def __init__(self) -> None:
         self.out = bytearray(stream.MAGIC)
         self._handles: dict[int, int] = {}
+        self._depth = 0
 
     def content(self, node: Node) -> None:
+        """Write a node, or a reference to where it was written before."""
+        if self._depth >= _DEEPEST:
+            raise QpdataError("data.qpdata is nested too deep to write.", "Use --store sidecar.")
+        self._depth += 1
+        self._write(node)
+        self._depth -= 1
+
+    def _write(self, node: Node) -> None:
         if node is None:
             self.out.append(stream.NULL)
             return

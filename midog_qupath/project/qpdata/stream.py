@@ -79,10 +79,14 @@ class ClassPart:
 
 @dataclass(eq=False)
 class Instance:
-    """An object; externalisable ones have one part with annotations only."""
+    """An object; externalisable ones have one part with annotations only.
+
+    ``at``: byte of the stream where it begins, -1 for a new one.
+    """
 
     desc: ClassDesc
     parts: list[ClassPart] = field(default_factory=list)
+    at: int = -1
 
 
 @dataclass(eq=False)
@@ -114,9 +118,12 @@ Node: TypeAlias = Text | ClassDesc | Block | Instance | Array | EnumConstant | C
 
 
 def decode_text(raw: bytes) -> str:
-    """Python string of modified UTF-8 (NUL as C0 80, surrogates one by one)."""
+    """Python string of modified UTF-8 (NUL as C0 80, surrogates one by one; half a pair reads as U+FFFD).
+
+    Raises UnicodeDecodeError for bytes that are no modified UTF-8.
+    """
     text = raw.replace(b"\xc0\x80", b"\x00").decode("utf-8", "surrogatepass")
-    return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def encode_text(text: str) -> bytes:
@@ -124,3 +131,9 @@ def encode_text(text: str) -> bytes:
     units = text.encode("utf-16-be", "surrogatepass")
     codes = (chr(int.from_bytes(units[i : i + 2], "big")) for i in range(0, len(units), 2))
     return b"".join(b"\xc0\x80" if c == "\x00" else c.encode("utf-8", "surrogatepass") for c in codes)
+
+
+def new_text(text: str) -> Text:
+    """The token of a string; strings over 64 kB have a form of their own."""
+    raw = encode_text(text)
+    return Text(raw, is_long=len(raw) > 0xFFFF)

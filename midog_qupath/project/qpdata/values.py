@@ -1,10 +1,14 @@
-"""Tokens to values: numbers, strings, maps, measurement lists, classes."""
+"""Tokens to plain values: strings, numbers, lists, maps, measurement lists, classes.
+
+Each function raises :class:`midog_qupath.errors.QpdataError` where something else stands in its place.
+"""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,17 +17,35 @@ from midog_qupath.project.model import PathClass
 from midog_qupath.project.qpdata.document import unknown
 from midog_qupath.project.qpdata.stream import Array, Block, Instance, Node, Text
 
-_FORMATS = {"B": ">b", "D": ">d", "F": ">f", "I": ">i", "J": ">q", "S": ">h", "Z": ">?"}
-_ARRAYS = {"[F": ">f4", "[D": ">f8", "[I": ">i4", "[B": "u1"}
+_FORMATS: Mapping[str, str] = MappingProxyType(
+    {"B": ">b", "D": ">d", "F": ">f", "I": ">i", "J": ">q", "S": ">h", "Z": ">?"}
+)
+_ARRAYS: Mapping[str, str] = MappingProxyType({"[F": ">f4", "[D": ">f8", "[I": ">i4", "[B": "u1"})
+#: Lists that write their elements themselves, after their size.
+_LISTS = frozenset({"java.util.ArrayList", "java.util.LinkedList", "java.util.CollSer"})
+#: Field with the list (or array) inside a list that only passes it on.
+_WRAPPERS: Mapping[str, str] = MappingProxyType(
+    {
+        "java.util.Arrays$ArrayList": "a",
+        "java.util.Collections$UnmodifiableList": "list",
+        "java.util.Collections$UnmodifiableRandomAccessList": "list",
+        "java.util.Collections$SynchronizedList": "list",
+        "java.util.Collections$SynchronizedRandomAccessList": "list",
+    }
+)
+_DEEPEST_WRAPPING = 5
+_MOST_PARENTS = 20
+
+T = TypeVar("T")
 
 
 def fields(node: Node) -> dict[str, Any]:
     """Fields of an object of any class of its chain by name, primitives as Python values."""
     if not isinstance(node, Instance):
-        raise unknown("a value stands where an object belongs")
+        raise unknown("something else stands where an object belongs")
     found: dict[str, Any] = {}
     for part in node.parts:
-        for field, value in zip(part.desc.fields, part.values, strict=True):
+        for field, value in zip(part.desc.fields, part.values, strict=False):
             name = field.name.decode("utf-8", "replace")
             found[name] = value
             if isinstance(value, bytes) and field.code in _FORMATS:
@@ -31,28 +53,43 @@ def fields(node: Node) -> dict[str, Any]:
     return found
 
 
+def need(node: Node, found: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    """Value ``name`` of the fields of ``node``, of a certain kind."""
+    value = found.get(name)
+    if not isinstance(value, kind):
+        raise unknown(f"field {name} is missing or of another kind", node)
+    return value
+
+
 def text(node: Node) -> str | None:
     """A string or None."""
-    if node is None or isinstance(node, Text):
-        return node.value if node is not None else None
-    raise unknown("something else stands where a string belongs")
+    if node is None:
+        return None
+    if not isinstance(node, Text):
+        raise unknown("something else stands where a string belongs", node)
+    try:
+        return node.value
+    except UnicodeDecodeError as error:
+        raise unknown("a string is no text") from error
 
 
 def integer(node: Node) -> int | None:
     """A ``java.lang.Integer`` or None."""
-    return None if node is None else int(fields(node)["value"])
+    return None if node is None else need(node, fields(node), "value", int)
 
 
 def boolean(node: Node) -> bool:
     """A ``java.lang.Boolean``; None is False."""
-    return node is not None and bool(fields(node)["value"])
+    return node is not None and need(node, fields(node), "value", bool)
 
 
 def numbers(node: Node) -> NDArray[np.float64]:
     """A primitive array as float64."""
     if not isinstance(node, Array) or node.desc.name not in _ARRAYS:
-        raise unknown("something else stands where an array of numbers belongs")
-    return np.frombuffer(node.raw, dtype=_ARRAYS[node.desc.name]).astype(np.float64)
+        raise unknown("something else stands where an array of numbers belongs", node)
+    # Damaged bytes may be a signalling NaN, of which numpy would warn.
+    with np.errstate(invalid="ignore"):
+        return np.frombuffer(node.raw, dtype=_ARRAYS[node.desc.name]).astype(np.float64)
 
 
 def metadata(node: Node) -> dict[str, str]:
@@ -60,12 +97,12 @@ def metadata(node: Node) -> dict[str, str]:
     if node is None:
         return {}
     if not isinstance(node, Instance) or not node.desc.name.endswith(".MetadataMap"):
-        raise unknown("something else stands where metadata belong")
+        raise unknown("something else stands where metadata belong", node)
     arrays = [part for part in node.parts[0].annotations or [] if isinstance(part, Array)]
     if len(arrays) != 2 or len(arrays[0].items) != len(arrays[1].items):
-        raise unknown("MetadataMap has an unknown layout")
+        raise unknown("unknown layout", node)
     pairs = zip(arrays[0].items, arrays[1].items, strict=True)
-    return {str(text(key)): str(text(value)) for key, value in pairs}
+    return {text(key) or "": text(value) or "" for key, value in pairs}
 
 
 def measurements(node: Node) -> dict[str, float]:
@@ -74,33 +111,32 @@ def measurements(node: Node) -> dict[str, float]:
         return {}
     found = fields(node)
     if "list" in found:
-        rows = (fields(item) for item in items(found["list"]))
-        return {str(text(row["name"])): float(row["value"]) for row in rows}
+        rows = ((item, fields(item)) for item in items(found["list"]))
+        return {text(row.get("name")) or "": float(need(item, row, "value", float)) for item, row in rows}
     if "names" in found and "values" in found:
-        names = [str(text(name)) for name in items(found["names"])]
+        names = [text(name) or "" for name in items(found["names"])]
         values = numbers(found["values"])
         # The array grows in steps: it may be longer than the names.
         if len(values) < len(names):
-            raise unknown("a measurement list has fewer values than names")
+            raise unknown("fewer values than names", node)
         return {name: float(value) for name, value in zip(names, values[: len(names)], strict=True)}
-    assert isinstance(node, Instance)
-    raise unknown(f"{node.desc.name} is an unknown measurement list")
+    raise unknown("unknown measurement list", node)
 
 
-def items(node: Node) -> Iterator[Node]:
-    """Elements of a ``java.util`` list (its size in a block, then the elements), or of an object array."""
-    if isinstance(node, Array):
-        yield from node.items
-        return
-    if not isinstance(node, Instance):
-        raise unknown("something else stands where a list belongs")
-    for part in node.parts:
-        for value in part.values:
-            if isinstance(value, Array):
-                yield from value.items
-        yield from (found for found in part.annotations or [] if not isinstance(found, Block))
-        if part.values and isinstance(part.values[-1], Instance):
-            yield from items(part.values[-1])  # an unmodifiable wrapper
+def items(node: Node) -> Sequence[Node]:
+    """Elements of one of Java's lists, or of an object array."""
+    inner = node
+    for _ in range(_DEEPEST_WRAPPING):
+        if isinstance(inner, Array):
+            return inner.items
+        if not isinstance(inner, Instance):
+            break
+        if inner.desc.name in _LISTS:
+            return [item for item in inner.parts[-1].annotations or [] if not isinstance(item, Block)]
+        if inner.desc.name == "java.util.Collections$EmptyList":
+            return []
+        inner = fields(inner).get(_WRAPPERS.get(inner.desc.name, ""))
+    raise unknown("something else stands where a list belongs", node)
 
 
 def path_class(node: Node) -> PathClass | None:
@@ -112,8 +148,8 @@ def path_class(node: Node) -> PathClass | None:
     current: Node = node
     while current is not None:
         found = fields(current)
-        if {"name", "colorRGB", "parentClass"} - found.keys() or len(names) > 20:
-            raise unknown("a class has an unknown layout")
+        if {"name", "colorRGB", "parentClass"} - found.keys() or len(names) > _MOST_PARENTS:
+            raise unknown("unknown layout", current)
         name = text(found["name"])
         if not names:
             color = integer(found["colorRGB"])

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from midog_qupath.errors import QuPathMissingError
-from midog_qupath.project.geojson import read_features
+from midog_qupath.errors import QuPathMissingError, StoreError
 from midog_qupath.project.model import ImageEntry, PathObject, Project
 from midog_qupath.project.stores.base import ProjectStore
 from midog_qupath.project.stores.native import NativeStore
 from midog_qupath.project.stores.paquo import PaquoStore, find_qupath
-from midog_qupath.project.stores.sidecar import SidecarStore
+from midog_qupath.project.stores.sidecar import SidecarStore, annotation_file, read_annotations
 
 StoreFactory = Callable[[], ProjectStore]
 
@@ -46,8 +45,23 @@ def choose_store(project: Project, choice: str | None) -> tuple[StoreFactory, st
 
 
 def people_objects(store: ProjectStore, entry: ImageEntry, ground_truth: Path | None) -> list[PathObject]:
-    """Objects of an image with ground truth from a folder of GeoJSON files instead, where one is given."""
+    """Objects of an image, from a folder of GeoJSON files instead of the store where one is given.
+
+    Raises
+    ------
+    StoreError
+        If there is no such folder, a file in it is broken, or an image of which all mitoses are said to be
+        labelled has no file in it: it would be taken for one without any.
+    """
     if ground_truth is None:
         return store.read(entry)
-    path = ground_truth / f"{entry.stem}.geojson"
-    return read_features(path) if path.is_file() else []
+    if not ground_truth.is_dir():
+        raise StoreError(
+            f"There is no folder {ground_truth}.", "Give the folder that holds <image>.geojson files."
+        )
+    if entry.metadata.get("labelled") == "whole" and annotation_file(ground_truth, entry) is None:
+        raise StoreError(
+            f"{entry.name} is labelled as a whole, and {ground_truth} has no {entry.stem}.geojson.",
+            "Export its annotations too; an image without any gets a file without features.",
+        )
+    return read_annotations(ground_truth, entry)

@@ -1,0 +1,97 @@
+"""What QuPath 0.5 to 0.7 read without loss: a Python model, found by running each of them on each case.
+
+One bad feature makes QuPath refuse the whole file, so every feature passes this before it is written.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import orjson
+import shapely
+from shapely.errors import ShapelyError
+from shapely.geometry import MultiPolygon, Polygon
+
+from midog_qupath.errors import GeoJsonError
+from midog_qupath.project.model import ObjectKind
+
+_GEOMETRIES = ("Point", "MultiPoint", "LineString", "Polygon", "MultiPolygon")
+#: Below this (square pixels) a shape on the 0.01 px grid is a zero-area object in QuPath.
+_DEGENERATE = 0.5
+
+
+def validate_feature(feature: Mapping[str, Any]) -> None:
+    """Check a GeoJSON Feature of a QuPath object.
+
+    Raises
+    ------
+    GeoJsonError
+        Naming the rule that is broken.
+    """
+    properties = feature.get("properties")
+    _require(feature.get("type") == "Feature", "it is no Feature")
+    _require(_is_uuid(feature.get("id")), "its id is no UUID, QuPath would give it another")
+    _require(isinstance(properties, Mapping), "its properties are missing, QuPath refuses the file")
+    assert isinstance(properties, Mapping)
+    _require(
+        properties.get("objectType") in set(ObjectKind),
+        "objectType is not inside properties, QuPath would make it an annotation",
+    )
+    _require("color" not in properties, "a colour of its own would hide that of its class")
+    _validate_class(properties.get("classification"))
+    for name, value in properties.get("measurements", {}).items():
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        _require(number and math.isfinite(value), f"measurement {name!r} is no finite number")
+    for key, value in properties.get("metadata", {}).items():
+        _require(isinstance(value, str), f"metadata {key!r} is no text")
+    _validate_geometry(feature.get("geometry"))
+
+
+def _validate_class(classification: Any) -> None:
+    if classification is None:
+        return
+    _require(isinstance(classification, Mapping), "its class is no object with names and colour")
+    color = classification.get("color")
+    levels = isinstance(color, list) and len(color) in (3, 4) and all(level in range(256) for level in color)
+    _require(levels, "its class has no colour, QuPath refuses the file")
+    names = classification.get("names")
+    named = isinstance(names, list) and names and all(isinstance(name, str) and name for name in names)
+    _require(bool(named), "its class has no name")
+
+
+def _validate_geometry(raw: Any) -> None:
+    known = isinstance(raw, Mapping) and raw.get("type") in _GEOMETRIES
+    _require(known, "its geometry is missing or of a kind that QuPath 0.6 refuses")
+    try:
+        shape = shapely.from_geojson(orjson.dumps({"type": raw["type"], "coordinates": raw["coordinates"]}))
+    except (ShapelyError, KeyError, TypeError) as error:
+        raise _broken("its coordinates are broken or a ring is open, QuPath refuses the file") from error
+    coordinates = shapely.get_coordinates(shape)
+    _require(len(coordinates) > 0 and bool(np.isfinite(coordinates).all()), "its geometry is empty")
+    if isinstance(shape, (Polygon, MultiPolygon)):
+        _require(shape.is_valid, "its outline crosses itself, QuPath 0.6 refuses the file")
+        _require(shape.area >= _DEGENERATE, "its outline is degenerate")
+    one_part = isinstance(shape, MultiPolygon) and len(shape.geoms) == 1
+    _require(not one_part, "a MultiPolygon of one part crashes QuPath 0.5")
+
+
+def _is_uuid(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and str(UUID(value)) == value.lower()
+    except ValueError:
+        return False
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise _broken(otherwise)
+
+
+def _broken(rule: str) -> GeoJsonError:
+    return GeoJsonError(
+        f"An object cannot be written for QuPath: {rule}.", "Nothing was written; please report this."
+    )
