@@ -1,5 +1,5 @@
-"""A program: what QuPath's own classes find in a project, a line of JSON an image. Starts Java, so it is run in
-a process of its own: ``python qupath_opens.py PROJECT``."""
+"""A program: what QuPath's own classes find in a project, a line of JSON an image. Starts Java, so it is
+run in a process of its own: ``python qupath_opens.py PROJECT``."""
 
 from __future__ import annotations
 

@@ -157,3 +157,10 @@ def test_cancelling_leaves_the_project_as_it_was(project, monkeypatch):
 def test_a_model_without_types_writes_plain_mitoses(project):
     report = annotate(project, standin_bundle(has_atypical=False))
     assert report.found == {"Mitosis": 3}
+
+
+def test_a_mosaic_that_names_no_cell_size_is_an_error(tmp_path):
+    metadata = {"a.png": {"cell_px": "wide"}}
+    project = painted_project(tmp_path, {"a.png": painted(128, 128, [])}, metadata=metadata)
+    with pytest.raises(SlideError, match="cell_px = 'wide'"):
+        annotate(project)

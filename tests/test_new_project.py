@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -64,7 +65,7 @@ def test_what_is_in_a_new_project(tmp_path: Path, picture: Path) -> None:
 
 
 @pytest.mark.realdata
-def test_an_entry_looks_as_quPath_itself_wrote_it(data_dir: Path, tmp_path: Path) -> None:
+def test_an_entry_looks_as_qupath_itself_wrote_it(data_dir: Path, tmp_path: Path) -> None:
     source = data_dir / "breast-mitosis"
     theirs = json.loads((source / "project.qpproj").read_text(encoding="utf-8"))
     numbers = (0, 40, 69)
@@ -203,14 +204,10 @@ def test_the_commands_refusals(tmp_path: Path, picture: Path) -> None:
     assert not (tmp_path / "p").exists()
 
 
-def described(project: Path) -> Sequence[dict]:
-    import subprocess
-    import sys
-
-    program = Path(__file__).with_name("qupath_opens.py")
-    done = subprocess.run(
-        [sys.executable, program, project], capture_output=True, check=True, timeout=120, encoding="utf-8"
-    )
+def described(project: Path) -> list[dict]:
+    """What QuPath finds in a project, an image each."""
+    command = [sys.executable, Path(__file__).with_name("qupath_opens.py"), project]
+    done = subprocess.run(command, capture_output=True, check=True, timeout=120, encoding="utf-8")
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -233,10 +230,13 @@ def test_qupath_opens_it_and_sees_what_it_would_have_seen(
         data_dir / "slides" / "cmu-1-small-region.svs",
         data_dir / "slides" / "tcga-cr-7395-01a-01-ts1.svs",
     ]
-    project = create_project(tmp_path / "p", [NewImage(path, metadata={"case": "7"}) for path in paths])
-    rows = described(project.path)
+    sized = NewImage(write_picture(picture.with_name("sized.png"), rgb), 0.3)
+    images = [NewImage(path, metadata={"case": "7"}) for path in paths]
+    project = create_project(tmp_path / "p", [*images, sized])
+    *rows, last = described(project.path)
     assert [row["name"] for row in rows] == [path.name for path in paths]
-    for row, image in zip(rows, project.images, strict=True):
+    assert last["mpp"] == 0.3
+    for row, image in zip(rows, project.images, strict=False):
         assert row["ours"] == row["own"], image.name
         assert not row["has_data"]
         assert row["objects"] == 0
@@ -246,5 +246,3 @@ def test_qupath_opens_it_and_sees_what_it_would_have_seen(
             corner = slide.read(10 * downsample, 10 * downsample, 1, 1, downsample)[0, 0]
         assert abs(corner.astype(int) - row["rgb"]).max() <= 12, image.name
     assert [row["levels"] for row in rows] == [1, 1, 1, 3, 1, 1, 2]
-    with_size = described(create_project(tmp_path / "q", [NewImage(path, 0.3) for path in paths]).path)
-    assert [row["mpp"] for row in with_size] == pytest.approx([0.3] * 7)

@@ -34,6 +34,7 @@ STORES: dict[str, Callable[[Project], ProjectStore]] = {
     "paquo": PaquoStore,
 }
 NONE: frozenset[UUID] = frozenset()
+HOLED = Polygon(box(50, 50, 90, 90).exterior, [box(60, 60, 70, 70).exterior])
 
 
 def drawn(geometry: shapely.Geometry, kind: RoiKind, class_name: str | None) -> PathObject:
@@ -118,9 +119,7 @@ def test_points_ellipses_and_holes_are_detections_too(opened: Opened) -> None:
     entry = next(opened.fresh)
     new = [
         detection(1, roi=Roi(RoiKind.POINTS, Point(5.5, 6))),
-        detection(
-            2, roi=Roi(RoiKind.GEOMETRY, Polygon(box(0, 0, 9, 9).exterior, [box(2, 2, 4, 4).exterior]))
-        ),
+        detection(2, roi=Roi(RoiKind.GEOMETRY, HOLED)),
         detection(3, measurements={}, metadata={}),
     ]
     opened.put(entry, *new)
@@ -223,7 +222,7 @@ def test_real_images_equal_what_qupath_exported(data_dir: Path, tmp_path: Path, 
     shutil.copytree(source / "geojson", target / "midog-qupath" / "ground-truth")
     project = open_project(target)
     with STORES[name](project) as store:
-        for entry in (*project.images[:60:12], *project.images[-3:]):
+        for entry in (*project.images[:60:20], *project.images[-2:]):
             before = store.read(entry)
             require_same(before, read_features(source / "geojson" / f"{entry.stem}.geojson"))
             store.apply(entry, Edit(NONE, detections(range(3)), store.fingerprint(entry)))

@@ -18,6 +18,9 @@ from midog_qupath.cli.common import (
     store_option,
 )
 
+#: Problems printed before the rest is counted; ``--json`` holds all.
+_PROBLEMS = 20
+
 
 @click.command("info")
 @project_argument
@@ -36,18 +39,20 @@ def command(
 ) -> int:
     """Show images, annotations and problems of PROJECT (a project.qpproj or its folder).
 
-    Exit code 0 if every image can be worked with, 1 if a problem keeps work from one. Addresses that no
-    longer hold are told, and no problem where the image is found relative to the project.
+    Exit code 0 if every image can be worked with, 1 if a problem keeps work from one. What is only worth
+    knowing (an address that no longer holds while the image is found relative to the project, a coarse
+    pixel size, no annotations yet) stands among the problems and does not change the exit code.
     """
     from midog_qupath.project.classes import ClassMap
     from midog_qupath.project.info import describe
     from midog_qupath.project.qpproj import open_project
     from midog_qupath.project.stores.choose import choose_store
 
+    names = ClassMap.parse(class_map)
     opened = open_project(project)
     factory, reason = choose_store(opened, store)
     with factory() as objects:
-        info = describe(opened, objects, ClassMap.parse(class_map), ground_truth, mpp)
+        info = describe(opened, objects, names, ground_truth, mpp, TerminalProgress())
     if as_json:
         print_json(info.data)
     else:
@@ -60,20 +65,35 @@ def _show(data: dict[str, Any], reason: str) -> None:
     from rich.table import Table
 
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 200
     table = Table(box=None, pad_edge=False)
-    for heading in ("image", "pixels", "µm/px", "domain", "case", "extent", "annotations"):
+    for heading in ("image", "file", "pixels", "µm/px", "domain", "case", "extent", "annotations"):
         table.add_column(heading)
     for row in data["images"]:
-        size = f"{row['width']} x {row['height']}" if row["readable"] else "not readable"
-        classes = ", ".join(f"{count} {name}" for name, count in row["classes"].items())
-        mpp = f"{row['mpp']:.4g}" if row["mpp"] else "?"
-        table.add_row(
-            row["name"], size, mpp, row["domain"] or "", row["case"] or "", row["extent"] or "", classes
-        )
+        table.add_row(*_cells(row))
     console.print(table)
-    console.print(f"Store: {reason}", soft_wrap=True)
-    classes = ", ".join(f"{count} {name}" for name, count in data["classes"].items())
-    console.print(f"Annotations: {classes or 'none'}", soft_wrap=True, markup=False)
+    console.print(f"Store: {reason}", soft_wrap=True, markup=False)
+    count = len(data["images"])
+    counted = f"{count} image{'s' * (count != 1)}, annotations: {_counted(data['classes'])}"
+    console.print(counted, soft_wrap=True, markup=False)
     progress = TerminalProgress()
-    for problem in data["problems"]:
+    for problem in data["problems"][:_PROBLEMS]:
         progress.warn(problem)
+    more = len(data["problems"]) - _PROBLEMS
+    if more > 0:
+        progress.warn(f"{more} more problems; --json lists all.")
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    from rich.markup import escape
+
+    file = ("moved" if row["stale"] else "ok") if row["readable"] else "not readable"
+    size = f"{row['width']} x {row['height']}" if row["width"] and row["height"] else "?"
+    mpp = f"{row['mpp']:.4g}" if row["mpp"] else "?"
+    labels = (row["domain"] or "", row["case"] or "", row["extent"] or "", _counted(row["classes"]))
+    return [escape(cell) for cell in (row["name"], file, size, mpp, *labels)]
+
+
+def _counted(classes: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in classes.items()) or "none"

@@ -11,7 +11,9 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from midog_qupath.dataset.collect import image_case, image_domain
 from midog_qupath.evaluation.matching import Points
+from midog_qupath.inference.areas import cell_side
 from midog_qupath.project.cases import object_case
 from midog_qupath.project.classes import ClassMap
 from midog_qupath.project.ground_truth import GroundTruth, LabelledObject, ground_truth
@@ -42,8 +44,7 @@ class ImageTruth:
     @property
     def cell_px(self) -> float | None:
         """Side of the cells of a mosaic in slide pixels."""
-        said = self.entry.metadata.get("cell_px")
-        return float(said) if said else None
+        return cell_side(self.entry)
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,6 @@ class Truth:
     images: tuple[ImageTruth, ...]
     left_out: tuple[str, ...]
     labelled: bool
-
-
-def image_case(entry: ImageEntry) -> str:
-    """The case of an image: what its metadata say, else it is a case of its own."""
-    return entry.metadata.get("case") or entry.stem
 
 
 def people(project: Project) -> Callable[[PathObject], bool]:
@@ -115,7 +111,7 @@ def image_truth(entry: ImageEntry, truth: GroundTruth, seen_cases: frozenset[str
     ]
     return ImageTruth(
         entry=entry,
-        domain=entry.metadata.get("domain") or "unknown",
+        domain=image_domain(entry),
         area=area,
         mitoses=_positions(mitoses),
         typed=_positions(typed),
@@ -124,7 +120,7 @@ def image_truth(entry: ImageEntry, truth: GroundTruth, seen_cases: frozenset[str
 
 
 def _case(entry: ImageEntry, thing: LabelledObject) -> str:
-    return object_case(image_case(entry), thing.name, "cell_px" in entry.metadata)
+    return object_case(image_case(entry), thing.name, cell_side(entry) is not None)
 
 
 def _cases(entry: ImageEntry, truth: GroundTruth) -> set[str]:

@@ -18,7 +18,7 @@ from shapely.geometry.base import BaseGeometry
 
 from midog_qupath.detection import Detection
 from midog_qupath.errors import MidogError, ProjectError, SlideError
-from midog_qupath.inference.areas import Job, area_of_file, union_of_areas
+from midog_qupath.inference.areas import Job, area_of_file, cell_side, union_of_areas
 from midog_qupath.inference.detect import detect
 from midog_qupath.learning.versions import software_versions
 from midog_qupath.models.bundle import Bundle
@@ -184,7 +184,7 @@ def _plan(
     with open_entry(entry) as slide:
         pixel = resolve_mpp(entry, slide, options.mpp, options.force)
         image = shapely.box(0, 0, slide.width, slide.height)
-        cell = entry.metadata.get("cell_px")
+        cell = cell_side(entry)
         area = image
         if within is not None:
             area = shapely.intersection(image, within)
@@ -195,7 +195,7 @@ def _plan(
             searched = find_tissue(slide, pixel.mpp)
     if area.is_empty or area.area == 0:
         return None
-    return Job(entry, pixel, area, searched, float(cell) if cell else None)
+    return Job(entry, pixel, area, searched, cell)
 
 
 def _require_areas(

@@ -9,7 +9,7 @@ from pathlib import Path
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from midog_qupath.errors import GeoJsonError
+from midog_qupath.errors import GeoJsonError, SlideError
 from midog_qupath.project.classes_file import normalised
 from midog_qupath.project.geojson import read_features
 from midog_qupath.project.model import ImageEntry, ObjectKind, PathObject
@@ -36,6 +36,24 @@ class Job:
     def mm2(self) -> float:
         """Searched square millimetres."""
         return float(self.searched.area) * (self.pixel.mpp / 1000) ** 2
+
+
+def cell_side(entry: ImageEntry) -> float | None:
+    """Side of the cells of a mosaic in slide pixels, from the metadata ``cell_px``; None for other images.
+
+    Raises
+    ------
+    SlideError
+        If the metadata hold something else than a positive number.
+    """
+    said = entry.metadata.get("cell_px")
+    if not said:
+        return None
+    if not said.isdecimal() or int(said) == 0:
+        raise SlideError(
+            f"{entry.name}: its metadata say cell_px = {said!r}.", "Write the side of a cell in pixels."
+        )
+    return float(said)
 
 
 def union_of_areas(objects: Sequence[PathObject], class_name: str | None = None) -> BaseGeometry:

@@ -124,7 +124,8 @@ def _read(image: NewImage) -> _Ready:
 @contextmanager
 def _work_folder(folder: Path) -> Iterator[Path]:
     """An empty folder on the same disk, gone at the end."""
-    near = next(parent for parent in Path(os.path.abspath(folder)).parents if parent.is_dir())
+    target = Path(os.path.abspath(folder))
+    near = next(place for place in (target, *target.parents) if place.is_dir())
     work = Path(tempfile.mkdtemp(prefix=".new-project-", dir=near))
     try:
         # What mkdtemp makes is private; a project on a share is for others too.
