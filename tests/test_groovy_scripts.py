@@ -120,6 +120,7 @@ def change(project: Project, at: tuple[int, int], **changes: object) -> None:
     store.apply(entry, Edit(frozenset([thing.id]), new, store.fingerprint(entry)))
 
 
+@pytest.mark.long
 @pytest.mark.qupath
 def test_detections_come_in_once_and_replace_those_that_nobody_touched(
     project: Project, run: Callable[..., None]
@@ -143,6 +144,7 @@ def test_detections_come_in_once_and_replace_those_that_nobody_touched(
     assert len(deleted(objects(project), load_manifests(project), project.images[0].entry_id)) == 1
 
 
+@pytest.mark.long
 @pytest.mark.qupath
 def test_what_a_person_did_after_the_run_and_before_the_import_counts(
     project: Project, run: Callable[..., None]
@@ -156,6 +158,7 @@ def test_what_a_person_did_after_the_run_and_before_the_import_counts(
     assert places(project) == {(50, 60), (100, 100)}
 
 
+@pytest.mark.long
 @pytest.mark.qupath
 def test_two_runs_are_taken_in_one_after_the_other_and_an_undone_one_never(
     project: Project, run: Callable[..., None]
@@ -168,6 +171,7 @@ def test_two_runs_are_taken_in_one_after_the_other_and_an_undone_one_never(
     assert places(project) == {(50, 52), (300, 100)}
 
 
+@pytest.mark.long
 @pytest.mark.qupath
 def test_ground_truth_goes_out_with_what_a_person_changed_and_is_read_as_such(
     project: Project, run: Callable[..., None]
@@ -185,6 +189,7 @@ def test_ground_truth_goes_out_with_what_a_person_changed_and_is_read_as_such(
     assert {thing.class_name for thing in first} == {"Mitosis", "Mitosis: Atypical", "Mitosis: Normal"}
 
 
+@pytest.mark.long
 @pytest.mark.qupath
 def test_files_have_the_names_that_this_program_reads(project: Project, run: Callable[..., None]) -> None:
     raw = json.loads(project.path.read_text(encoding="utf-8"))
