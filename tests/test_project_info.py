@@ -1,4 +1,4 @@
-"""What is told of a project: what stops work, what is only worth knowing, and one line for what many share."""
+"""What is told of a project: what stops work, what is only worth knowing, one line for what many share."""
 
 from __future__ import annotations
 

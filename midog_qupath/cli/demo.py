@@ -33,7 +33,7 @@ def command(ctx: click.Context, folder: Path, seed: int, recipe: str) -> None:
     for arguments in (
         ["info", project],
         ["export", project],
-        ["train", project, "--recipe", recipe],
+        ["train", project, "--recipe", recipe, "--time-limit", "5m"],
         ["annotate", project],
         ["evaluate", project],
     ):

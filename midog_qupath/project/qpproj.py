@@ -69,7 +69,9 @@ def _project_file(path: Path) -> Path:
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         raw = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ProjectError(f"{file} is no QuPath project.", "Give a project.qpproj or its folder.") from error
+    except OSError as error:
         raise ProjectError(
             f"{file} cannot be read: {error}.", "Check the file and its permissions."
         ) from error
