@@ -104,7 +104,7 @@ def test_no_such_project(tmp_path: Path) -> None:
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     (tmp_path / "project.qpproj").write_bytes(b"\xff\xfe\x00{")
-    with pytest.raises(ProjectError, match="cannot be read"):
+    with pytest.raises(ProjectError, match="is no QuPath project"):
         open_project(tmp_path)
 
 
