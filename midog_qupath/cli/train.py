@@ -39,7 +39,8 @@ class Duration(click.ParamType[float]):
 )
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="MODEL_DIR",
-    help="Folder of the model; default: <project>/midog-qupath/models/<time>. "
+    help="Folder of the model; default: <project>/midog-qupath/models/<time>, "
+    "or models/<time> beside the dataset. "
     "A folder that holds an unfinished training of the same data and recipe is continued.",
 )  # fmt: skip
 @click.option("--recipe", default="standard", show_default=True, help="Shipped recipe, or a TOML file.")
@@ -120,9 +121,9 @@ def _dataset_folder(source: Path, progress: TerminalProgress) -> Path:
 
 
 def _default_output(dataset: Path) -> Path:
+    """``models/<time>`` in the project's own folder, or beside a dataset that lies elsewhere."""
     time = datetime.now().strftime("%Y%m%d-%H%M%S")
-    ours = dataset.parent if dataset.parent.name == "midog-qupath" else dataset
-    return ours / "models" / time
+    return dataset.absolute().parent / "models" / time
 
 
 def _start_model(start: str | None, progress: TerminalProgress) -> Path | None:
