@@ -52,7 +52,7 @@ def standin_bundle(threshold: float = 0.5, **card: object) -> Bundle:
     described = BundleCard(
         name="stand-in",
         created="2025-01-01T00:00:00Z",
-        network=NetworkConfig(),
+        network=NetworkConfig(reduce=1, decoder_channels=(96, 64, 48)),
         mean=(0.0, 0.0, 0.0),
         std=(1 / 255, 1 / 255, 1 / 255),
         operating_point=OperatingPoint(threshold=threshold),
@@ -147,7 +147,7 @@ class Command:
 def save_untrained(path: Path, **card: object) -> Path:
     """A real model file, small and of random weights, that calls a few places mitoses."""
     torch.manual_seed(0)
-    config = NetworkConfig(encoder="tu-mobilenetv3_small_050", decoder_channels=(16, 16, 16, 16))
+    config = NetworkConfig(encoder="tu-mobilenetv3_small_050", decoder_channels=(16, 16, 16))
     described = BundleCard(
         name="untrained",
         created="2025-01-01T00:00:00Z",

@@ -38,6 +38,9 @@ def test_the_newest_model_is_measured_on_what_it_has_not_seen(command, project):
     pooled = data["detection"]["pooled"]
     assert pooled["tp"] + pooled["fn"] == 1
     assert (data["detection"]["images"], data["atypical"]["n_atypical"]) == (1, 1)
+    assert set(data["curves"]) == {"lowest", "average_precision", "froc_auc", "atypical_roc_auc"}
+    assert data["curves"]["lowest"] == 0.02
+    assert 0 <= data["curves"]["average_precision"] <= 1
 
 
 def test_all_marks_every_number(command, project):
@@ -46,6 +49,8 @@ def test_all_marks_every_number(command, project):
     assert out.startswith("IN-SAMPLE")
     assert "Detection (in-sample): 2 images" in out
     assert "Normal against atypical (in-sample): 1 normal, 1 atypical" in out
+    assert "average precision" in out
+    assert "FROC-AUC (0 to 8)" in out
 
 
 def test_a_run_is_measured_by_its_id(command, project):
@@ -55,6 +60,8 @@ def test_a_run_is_measured_by_its_id(command, project):
     of_model = json.loads(command("evaluate", project.path, "--store", "native", "--json")[1])
     assert of_run["detection"] == of_model["detection"]
     assert of_run["left_out_cases"] == ["a"]
+    # A run holds nothing below its threshold.
+    assert of_run["curves"] is None
 
 
 def test_an_unreadable_image_makes_the_exit_code_one(command, project):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
 import pytest
 from dataset_project import label, square
 from inference_standin import disc, painted, painted_project, standin_bundle
@@ -11,12 +14,21 @@ from midog_qupath import files
 from midog_qupath.errors import EvaluationError
 from midog_qupath.evaluation import project as evaluation
 from midog_qupath.evaluation.evaluate import evaluate
-from midog_qupath.evaluation.predictors import ModelPredictor
+from midog_qupath.evaluation.predictors import (
+    ATYPICAL,
+    NORMAL,
+    UNKNOWN,
+    ModelPredictor,
+    Prediction,
+    RunPredictor,
+    Scores,
+)
 from midog_qupath.evaluation.project import EvaluateOptions, evaluate_model, evaluate_run, find_run
 from midog_qupath.evaluation.truth import collect_truth
 from midog_qupath.inference.annotate import AnnotateOptions, annotate_project
 from midog_qupath.progress import SILENT
 from midog_qupath.project.classes import ClassMap
+from midog_qupath.project.geojson import write_features
 from midog_qupath.project.qpproj import open_project
 from midog_qupath.project.stores.native import NativeStore
 
@@ -91,6 +103,17 @@ def test_types_are_measured_wherever_they_are_known(project):
     assert types["sensitivity"] == 1.0
     assert types["specificity"] == pytest.approx(2 / 3)
     assert types["balanced_accuracy"] == pytest.approx(5 / 6)
+
+
+def test_figures_over_all_thresholds_come_from_the_same_ground(project):
+    curves = measured(project)["curves"]
+    # Two of three mitoses are found, one impostor is as probable as they are; the types are told apart
+    # but for one normal figure that looks like the atypical ones.
+    assert 0.3 < curves["average_precision"] < 0.67
+    assert 0 < curves["froc_auc"] < 8 * 2 / 3
+    assert curves["atypical_roc_auc"] == pytest.approx((2 * 2 + 2 * 0.5) / 6, abs=0.2)
+    # The threshold makes no difference to them.
+    assert measured(project, standin_bundle(threshold=0.9))["curves"] == curves
 
 
 def test_cases_the_model_has_seen_are_left_out(project):
@@ -189,6 +212,54 @@ def test_an_unknown_run_or_a_lost_model_is_an_error(project, run):
     with pytest.raises(EvaluationError, match="is gone"):
         measured_run(project, run)
     assert measured_run(project, run, all_cases=True)["in_sample"]
+
+
+def cell_centres(image):
+    """The centre of every cell of a mosaic, (N, 2) slide pixels; nothing elsewhere."""
+    if image.cell_px is None:
+        return np.empty((0, 2))
+    columns, rows = (
+        np.arange(side // int(image.cell_px)) for side in (image.entry.width, image.entry.height)
+    )
+    grid = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
+    return (grid + 0.5) * image.cell_px
+
+
+@dataclass(frozen=True)
+class CellCentres:
+    """Calls the centre of every cell a mitosis of one type, with certainty; or says nothing at all."""
+
+    called: int | None
+
+    def predict(self, image):
+        points = np.empty((0, 2)) if self.called is None else cell_centres(image)
+        called = np.full(len(image.typed), UNKNOWN if self.called is None else self.called)
+        atypical = np.full(len(image.typed), 0.5)
+        return Prediction(0.25, points, called, Scores(points, np.ones(len(points)), 0.02, atypical))
+
+
+@pytest.mark.realdata
+def test_answering_the_centre_of_every_cell_gains_nothing(real_project, tmp_path):
+    project = open_project(real_project)
+    truth = collect_truth(project, project.images, NativeStore(project), ClassMap(), None, frozenset())
+    options = {"source": "it", "threshold": 0.5, "in_sample": False, "progress": SILENT}
+    silent = evaluate(truth, CellCentres(None), **options).as_json()
+    for called in (NORMAL, ATYPICAL):
+        centres = evaluate(truth, CellCentres(called), **options).as_json()
+        assert sum(len(cell_centres(image)) for image in truth.images) >= 2989
+        assert centres["detection"] == silent["detection"]
+        assert counts(centres["detection"]["pooled"]) == (0, 0, 162)
+        assert centres["curves"] == silent["curves"]
+        assert centres["curves"]["average_precision"] == 0
+        # Chance, whichever type it says.
+        assert centres["atypical"]["balanced_accuracy"] == centres["curves"]["atypical_roc_auc"] == 0.5
+    # The same as files of detections, which are read whole.
+    for image in truth.images:
+        boxes = [label("Mitosis: Normal", square(x, y), n) for n, (x, y) in enumerate(cell_centres(image))]
+        write_features(tmp_path / "run" / f"{image.entry.stem}.geojson", boxes)
+    files_of = evaluate(truth, RunPredictor(tmp_path / "run", ClassMap()), **options).as_json()
+    assert files_of["detection"] == silent["detection"]
+    assert files_of["atypical"]["balanced_accuracy"] == 0.5
 
 
 @pytest.mark.realdata

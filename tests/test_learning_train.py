@@ -11,7 +11,8 @@ from midog_qupath.errors import DatasetError, ModelError, RecipeError
 from midog_qupath.learning.recipe import Recipe, load_recipe, recipe_names
 from midog_qupath.learning.runlog import read_log
 from midog_qupath.learning.train import TrainOptions, train
-from midog_qupath.models.bundle import load_bundle
+from midog_qupath.models.bundle import BundleCard, load_bundle, round_weights, save_bundle
+from midog_qupath.models.student import Student
 
 TINY = Recipe.model_validate(
     {
@@ -19,7 +20,7 @@ TINY = Recipe.model_validate(
         "precision": "fp32",
         "network": {
             "encoder": "tu-mobilenetv3_small_050",
-            "decoder_channels": [32, 16, 16, 16],
+            "decoder_channels": [32, 16, 16],
             "classifier_channels": 8,
         },
         "sampling": {"tile_px": 64, "batch": 6},
@@ -105,6 +106,32 @@ def test_training_continues_from_a_model(tmp_path: Path) -> None:
     first = train([data], TrainOptions(tmp_path / "first", short), Listener())
     second = train([data], TrainOptions(tmp_path / "second", short, start=first), Listener())
     assert load_bundle(second).card.network == TINY.network
+
+
+def test_what_was_learnt_from_a_model_keeps_its_terms_and_its_cases(tmp_path: Path) -> None:
+    short = TINY.model_copy(update={"student": TINY.student.model_copy(update={"steps": 1})})
+    old, new = (
+        make_dataset(tmp_path / "old", splits=["train"] * 2),
+        make_dataset(tmp_path / "new", splits=["val", "val", "train", "train"]),
+    )
+    first = train([old], TrainOptions(tmp_path / "first", short), Listener())
+    bundle = load_bundle(first)
+    card = bundle.card.model_copy(update={"licence": "For research only."})
+    save_bundle(first, card, bundle.network)
+    second = train([new], TrainOptions(tmp_path / "second", short, start=first), Listener())
+    continued = load_bundle(second).card
+    assert continued.licence == "For research only."
+    assert {*card.trained_cases} < {*continued.trained_cases}
+
+
+def test_the_file_holds_the_weights_that_were_measured(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    network = Student(TINY.network).eval()
+    card = BundleCard(name="x", created="2025-01-01T00:00:00Z", network=TINY.network)
+    round_weights(network)
+    save_bundle(tmp_path / "model.safetensors", card, network)
+    loaded = load_bundle(tmp_path).network.state_dict()
+    assert all(torch.equal(value, loaded[name]) for name, value in network.state_dict().items())
 
 
 def test_nothing_to_learn_from_is_an_error_with_a_remedy(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from midog_qupath.project.stores.native import NativeStore
 TINY = """
 [network]
 encoder = "tu-mobilenetv3_small_050"
-decoder_channels = [32, 16, 16, 16]
+decoder_channels = [32, 16, 16]
 classifier_channels = 8
 [sampling]
 tile_px = 64

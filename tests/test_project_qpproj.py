@@ -268,7 +268,8 @@ def test_a_large_project_opens_at_once(tmp_path: Path) -> None:
     folder = written(tmp_path, {**PROJECT, "images": images})
     start = time.perf_counter()
     assert len(open_project(folder).images) == 434
-    assert time.perf_counter() - start < 1
+    # Quadratic code took minutes; a busy machine may take a few seconds.
+    assert time.perf_counter() - start < 5
 
 
 @pytest.mark.realdata

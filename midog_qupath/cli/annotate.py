@@ -101,7 +101,10 @@ def _run(
     if options["regions"] == "":
         options["regions"] = class_map.region
     chosen = AnnotateOptions(class_map=class_map, **options)
-    return annotate_project(opened, factory, load_bundle(found, kind), found, chosen, progress)
+    bundle = load_bundle(found, kind)
+    if bundle.card.licence:
+        progress.note(bundle.card.licence)
+    return annotate_project(opened, factory, bundle, found, chosen, progress)
 
 
 def _show(report: AnnotateReport) -> None:

@@ -19,7 +19,9 @@ from midog_qupath.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from midog_qupath.evaluation.evaluate import EvaluationResult
+    from midog_qupath.evaluation.result import EvaluationResult
+
+_CURVES = (("average_precision", "average precision"), ("froc_auc", "FROC-AUC (0 to 8)"))
 
 
 @click.command("evaluate")
@@ -59,7 +61,8 @@ def command(
     """Measure mitosis detection (within 7.5 µm) and normal against atypical in PROJECT.
 
     Precision, recall and F1 are counted inside exhaustively labelled ground and pooled; balanced accuracy
-    over all figures of known type. Cases the model has seen are left out. Exit code 1 if an image could
+    over all figures of known type; average precision and FROC-AUC (a model's, not a run's) as the MIDOG
+    challenge defines them. Cases the model has seen are left out. Exit code 1 if an image could
     not be read (the others are measured).
     """
     if model is not None and detections is not None:
@@ -122,12 +125,16 @@ def _show(result: EvaluationResult) -> None:
         click.echo(f"  {'':24}{'TP':>7}{'FP':>7}{'FN':>7}{'precision':>10}{'recall':>10}{'F1':>10}")
         for name, row in [("pooled", detection["pooled"]), *detection["per_domain"].items()]:
             click.echo(_line(name, row))
+        for name, label in _CURVES if data["curves"] else ():
+            click.echo(f"  {label:24} {_figure(data['curves'][name])}")
     if types is not None:
         click.echo(
             f"Normal against atypical{mark}: {types['n_normal']} normal, {types['n_atypical']} atypical"
         )
         for name in ("balanced_accuracy", "sensitivity", "specificity"):
             click.echo(f"  {name.replace('_', ' '):24} {_figure(types[name])}")
+        if data["curves"]:
+            click.echo(f"  {'ROC AUC':24} {_figure(data['curves']['atypical_roc_auc'])}")
         if types["undetected"]:
             click.echo(f"  {types['undetected']} figures of known type had no typed prediction near")
     if result.left_out_cases:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from midog_qupath.cli.common import TerminalProgress, json_option, print_json
 from midog_qupath.errors import DatasetError
+from midog_qupath.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from midog_qupath.learning.distributed import Team
+    from midog_qupath.learning.recipe import Recipe
 
 
 class Duration(click.ParamType[float]):
@@ -46,7 +52,7 @@ class Duration(click.ParamType[float]):
 @click.option("--recipe", default="standard", show_default=True, help="Shipped recipe, or a TOML file.")
 @click.option(
     "--from", "start", metavar="MODEL|none", default=None,
-    help="Model (file or folder) to continue from; none: from scratch.",
+    help="Model (file or folder) to continue from; none: from scratch; default: the released model.",
 )  # fmt: skip
 @click.option(
     "--time-limit", type=Duration(), help="Longest training time in all, e.g. 30m; default: by recipe."
@@ -72,35 +78,63 @@ def command(
     none); DATASET a folder that export wrote. Interrupted trainings continue when called again with the
     same -o.
     """
+    from midog_qupath.learning.distributed import Membership
+
+    with Membership() as team:
+        asked = _Asked(sources, output, recipe, start, time_limit, device, seed)
+        model = _train(asked, team, TerminalProgress() if team.first else SILENT)
+        if as_json and team.first:
+            _print_card(model)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the command line says."""
+
+    sources: tuple[Path, ...]
+    output: Path | None
+    recipe: str
+    start: str | None
+    time_limit: float | None
+    device: str
+    seed: int | None
+
+
+def _train(asked: _Asked, team: Team, progress: Progress) -> Path:
     from midog_qupath.dataset.store import Dataset
     from midog_qupath.inference.device import choose_device
     from midog_qupath.learning.recipe import load_recipe
     from midog_qupath.learning.train import TrainOptions, train
+
+    chosen = load_recipe(asked.recipe)
+    if asked.seed is not None:
+        chosen = chosen.model_copy(update={"seed": asked.seed})
+    kind = team.device(choose_device(asked.device))
+    # One process exports and looks at the clock for all.
+    folders = team.decide(lambda: [_dataset_folder(source, progress) for source in asked.sources])
+    options = TrainOptions(
+        out=team.decide(lambda: asked.output or _default_output(folders[0])),
+        recipe=chosen,
+        start=_start_model(asked.start, chosen, progress),
+        seconds=asked.time_limit,
+        device=kind,
+        team=team,
+    )
+    together = f" in {team.size} processes" if team.size > 1 else ""
+    progress.note(f"Training {chosen.name} on {kind}{together} into {options.out}")
+    model = train([Dataset.open(folder) for folder in folders], options, progress)
+    progress.note(f"Model: {model}")
+    return model
+
+
+def _print_card(model: Path) -> None:
     from midog_qupath.models.bundle import read_card
 
-    progress = TerminalProgress()
-    chosen = load_recipe(recipe)
-    if seed is not None:
-        chosen = chosen.model_copy(update={"seed": seed})
-    kind = choose_device(device)
-    folders = [_dataset_folder(source, progress) for source in sources]
-    datasets = [Dataset.open(folder) for folder in folders]
-    options = TrainOptions(
-        out=output or _default_output(folders[0]),
-        recipe=chosen,
-        start=_start_model(start, progress),
-        seconds=time_limit,
-        device=kind,
-    )
-    progress.note(f"Training {chosen.name} on {kind} into {options.out}")
-    model = train(datasets, options, progress)
-    progress.note(f"Model: {model}")
-    if as_json:
-        card = read_card(model)
-        print_json({"model": str(model), **card.model_dump(mode="json", exclude={"recipe"})})
+    card = read_card(model)
+    print_json({"model": str(model), **card.model_dump(mode="json", exclude={"recipe"})})
 
 
-def _dataset_folder(source: Path, progress: TerminalProgress) -> Path:
+def _dataset_folder(source: Path, progress: Progress) -> Path:
     """The dataset of a source: the folder itself, or the project's, exported first where there is none."""
     if (source / "dataset.json").is_file():
         return source
@@ -126,9 +160,20 @@ def _default_output(dataset: Path) -> Path:
     return dataset.absolute().parent / "models" / time
 
 
-def _start_model(start: str | None, progress: TerminalProgress) -> Path | None:
-    if start is None or start == "none":
+def _start_model(start: str | None, recipe: Recipe, progress: Progress) -> Path | None:
+    """The model to continue from: the one asked for, else the released one where the recipe fits it."""
+    from midog_qupath.models.bundle import read_card
+    from midog_qupath.models.find import released_model
+
+    if start not in (None, "none"):
+        progress.note(f"Starting from {start}.")
+        return Path(str(start))
+    released = released_model() if start is None and recipe.from_released else None
+    if released is None:
         progress.note("Starting from scratch.")
         return None
-    progress.note(f"Starting from {start}.")
-    return Path(start)
+    if read_card(released).network != recipe.network:
+        progress.note("Starting from scratch: the recipe's network is not the released model's.")
+        return None
+    progress.note("Starting from the released model (--from none starts from scratch).")
+    return released

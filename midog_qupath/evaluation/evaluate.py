@@ -3,94 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from midog_qupath.errors import EvaluationError, MidogError
-from midog_qupath.evaluation.metrics import Counts, TypeScore, count, type_score
-from midog_qupath.evaluation.predictors import UNKNOWN, Prediction, Predictor
+from midog_qupath.evaluation.curves import average_precision, froc_auc, roc_auc
+from midog_qupath.evaluation.metrics import Counts, ScoredImage, TypeScore, count, sweep, type_score
+from midog_qupath.evaluation.predictors import UNKNOWN, Prediction, Predictor, Scores
+from midog_qupath.evaluation.result import CurveScore, DetectionScore, EvaluationResult
 from midog_qupath.evaluation.truth import ImageTruth, Truth
 from midog_qupath.progress import Progress
-
-
-@dataclass(frozen=True)
-class DetectionScore:
-    """Detection figures: pooled and by domain, over ``images`` with ``mm2`` of labelled area in all."""
-
-    pooled: Counts
-    per_domain: Mapping[str, Counts]
-    images: int
-    mm2: float
-
-
-@dataclass(frozen=True)
-class EvaluationResult:
-    """What was measured.
-
-    ``source``: the model or run in words. ``detection`` and ``types`` are None where no ground truth of
-    that kind is left; ``undetected`` typed figures had no prediction near and are not in ``types``.
-    ``threshold``: mitosis probability of a detection (None: as the run wrote them). ``in_sample``: cases
-    the model was trained or tuned on are included. ``skipped``: image name -> why.
-    """
-
-    source: str
-    detection: DetectionScore | None
-    types: TypeScore | None
-    undetected: int
-    threshold: float | None
-    in_sample: bool
-    left_out_cases: tuple[str, ...]
-    skipped: Mapping[str, MidogError]
-
-    def as_json(self) -> dict[str, Any]:
-        """The result as plain values; see the command's help for the units."""
-        return {
-            "source": self.source,
-            "detection": self._detection_json(),
-            "atypical": self._types_json(),
-            "in_sample": self.in_sample,
-            "left_out_cases": list(self.left_out_cases),
-            "skipped_images": {name: str(error) for name, error in self.skipped.items()},
-        }
-
-    def _detection_json(self) -> dict[str, Any] | None:
-        if self.detection is None:
-            return None
-        return {
-            "pooled": counts_json(self.detection.pooled),
-            "per_domain": {name: counts_json(c) for name, c in self.detection.per_domain.items()},
-            "images": self.detection.images,
-            "mm2": self.detection.mm2,
-            "threshold": self.threshold,
-        }
-
-    def _types_json(self) -> dict[str, Any] | None:
-        if self.types is None:
-            return None
-        return {
-            "balanced_accuracy": self.types.balanced_accuracy,
-            "sensitivity": self.types.sensitivity,
-            "specificity": self.types.specificity,
-            "n_normal": self.types.n_normal,
-            "n_atypical": self.types.n_atypical,
-            "undetected": self.undetected,
-        }
-
-
-def counts_json(counts: Counts) -> dict[str, float | None]:
-    """Counts and what follows from them; recall and F1 are None where there is no figure to find."""
-    figures = counts.tp + counts.fn
-    return {
-        "tp": counts.tp,
-        "fp": counts.fp,
-        "fn": counts.fn,
-        "precision": counts.precision if counts.tp + counts.fp else None,
-        "recall": counts.recall if figures else None,
-        "f1": counts.f1 if figures else None,
-    }
 
 
 def evaluate(
@@ -135,6 +57,7 @@ def evaluate(
         detection=detection,
         types=types,
         undetected=undetected,
+        curves=_curves(done),
         threshold=threshold,
         in_sample=in_sample,
         left_out_cases=truth.left_out,
@@ -184,3 +107,23 @@ def _types(done: list[tuple[ImageTruth, Prediction]]) -> tuple[TypeScore | None,
     if not known.any():
         return None, int((~known).sum())
     return type_score(is_atypical[known], called[known] == 1), int((~known).sum())
+
+
+def _curves(done: list[tuple[ImageTruth, Prediction]]) -> CurveScore | None:
+    scored = [(image, p.mpp, p.scores) for image, p in done if p.scores is not None]
+    if not scored:
+        return None
+    images = [_scored(image, mpp, s) for image, mpp, s in scored if image.area is not None]
+    is_atypical = np.concatenate([image.is_atypical for image, _, _ in scored])
+    atypical = np.concatenate([s.atypical for _, _, s in scored])
+    known = ~np.isnan(atypical)
+    return CurveScore(
+        lowest=max(s.lowest for _, _, s in scored),
+        average_precision=average_precision(images),
+        froc_auc=froc_auc(sweep(images)),
+        atypical_roc_auc=roc_auc(is_atypical[known], atypical[known]),
+    )
+
+
+def _scored(image: ImageTruth, mpp: float, scores: Scores) -> ScoredImage:
+    return ScoredImage(image.mitoses * mpp, scores.points * mpp, scores.probabilities)

@@ -8,6 +8,7 @@ depend on the order of a file. (evalutils 0.4.2 ``score_detection``; MIDOG25_T1_
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +46,59 @@ def match(truth: Points, predictions: Points, radius: float = MATCH_RADIUS) -> M
             free[taken] = False
             hits.append((int(index), taken))
     return Matching(tuple(hits), tuple(sorted(missed)), tuple(np.flatnonzero(free).tolist()))
+
+
+def hits_gained(
+    truth: Points, predictions: Points, order: Iterable[int], radius: float = MATCH_RADIUS
+) -> NDArray[np.bool_]:
+    """Which predictions bring :func:`match` one hit more when they join it one by one in ``order``.
+
+    Summed up along ``order`` these are the hits at every threshold, from one pass. A new prediction never
+    costs a hit: a truth that likes it better frees its former one for the truths after it.
+
+    Parameters
+    ----------
+    truth, predictions
+        (N, 2) and (M, 2) x, y in the unit of ``radius`` (microns).
+    order
+        Indices of predictions, each at most once.
+
+    Returns
+    -------
+    (M,) bool.
+    """
+    gained = np.zeros(len(predictions), dtype=bool)
+    wishes = _wishes(truth, predictions, radius)
+    held: dict[int, tuple[int, int]] = {}
+    for index in order:
+        gained[index] = index in wishes and _join(int(index), wishes, held)
+    return gained
+
+
+def _join(index: int, wishes: dict[int, list[tuple[int, int]]], held: dict[int, tuple[int, int]]) -> bool:
+    # ``held``: turn of a truth -> (rank, prediction) that it has. True if a truth had none before.
+    first = 0
+    while True:
+        for turn, rank in wishes[index]:
+            if turn >= first and (turn not in held or rank < held[turn][0]):
+                break
+        else:
+            return False
+        freed = held.get(turn)
+        held[turn] = (rank, index)
+        if freed is None:
+            return True
+        index, first = freed[1], turn + 1
+
+
+def _wishes(truth: Points, predictions: Points, radius: float) -> dict[int, list[tuple[int, int]]]:
+    # For each prediction near a truth: (turn of the truth, its rank among the truth's predictions).
+    near = _near(truth, predictions, radius)
+    wishes: dict[int, list[tuple[int, int]]] = {}
+    for turn, index in enumerate(np.lexsort((truth[:, 0], truth[:, 1])) if len(truth) else ()):
+        for rank, prediction in enumerate(near[index]):
+            wishes.setdefault(prediction, []).append((turn, rank))
+    return wishes
 
 
 def _near(truth: Points, predictions: Points, radius: float) -> list[list[int]]:

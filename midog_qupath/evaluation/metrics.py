@@ -8,12 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from midog_qupath.evaluation.matching import Points, match
+from midog_qupath.evaluation.matching import Points, hits_gained, match
 
 #: As in the challenge's evaluation code.
 EPSILON = 1e-6
-#: So many thresholds are tried at most: more only follow the noise of a few objects.
-_MOST_THRESHOLDS = 200
 
 
 @dataclass(frozen=True)
@@ -64,28 +62,65 @@ def pooled(images: Iterable[ScoredImage], threshold: float) -> Counts:
     return sum(counts, Counts())
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """Pooled counts at every threshold.
+
+    ``thresholds`` (K,): the distinct probabilities, falling; ``tp``, ``fp`` (K,): counts of the predictions
+    with at least that probability. ``mitoses``, ``images``: how many there are in all.
+    """
+
+    thresholds: NDArray[np.float64]
+    tp: NDArray[np.int64]
+    fp: NDArray[np.int64]
+    mitoses: int
+    images: int
+
+    def at(self, threshold: float) -> Counts:
+        """What :func:`pooled` gives."""
+        last = int(np.searchsorted(-self.thresholds, -threshold, side="right")) - 1
+        tp, fp = (int(self.tp[last]), int(self.fp[last])) if last >= 0 else (0, 0)
+        return Counts(tp, fp, self.mitoses - tp)
+
+
+def sweep(images: Sequence[ScoredImage]) -> Sweep:
+    """Counts at all thresholds at once, exactly as :func:`pooled` counts at each of them."""
+    probabilities = np.concatenate([np.empty(0), *(image.probabilities for image in images)])
+    gained = np.concatenate([np.empty(0, bool), *(hits_of(image) for image in images)])
+    order = np.argsort(-probabilities, kind="stable")
+    falling = probabilities[order]
+    tp = np.cumsum(gained[order])
+    last = np.flatnonzero(np.append(falling[1:] < falling[:-1], True)) if len(falling) else np.empty(0, int)
+    mitoses = sum(len(image.truth) for image in images)
+    return Sweep(falling[last], tp[last], last + 1 - tp[last], mitoses, len(images))
+
+
+def hits_of(image: ScoredImage) -> NDArray[np.bool_]:
+    """Which predictions (M,) are a hit more at the threshold at which they join; see :func:`hits_gained`."""
+    return hits_gained(image.truth, image.predictions, np.argsort(-image.probabilities, kind="stable"))
+
+
 def best_threshold(images: Sequence[ScoredImage]) -> tuple[float, Counts]:
     """The threshold with the highest pooled F1, and its counts.
 
-    Thresholds lie half-way between observed probabilities (at most 200, by quantile); of several equally
-    good ones the middle is taken, because the ends of such a range depend on single objects.
+    Thresholds lie half-way between observed probabilities; of several equally good ones the middle is
+    taken, because the ends of such a range depend on single objects.
 
     Raises
     ------
     ValueError
         If no image has a prediction: no threshold is better than another.
     """
-    observed = np.unique(np.concatenate([np.empty(0), *(image.probabilities for image in images)]))
+    swept = sweep(images)
+    observed = swept.thresholds[::-1]
     if not len(observed):
         raise ValueError("no predictions to choose a threshold on")
-    if len(observed) > _MOST_THRESHOLDS:
-        observed = np.unique(np.quantile(observed, np.linspace(0, 1, _MOST_THRESHOLDS)))
     thresholds = np.concatenate([observed[:1], (observed[1:] + observed[:-1]) / 2])
-    tried = [pooled(images, threshold) for threshold in thresholds]
-    f1 = np.array([counts.f1 for counts in tried])
+    tp, called = swept.tp[::-1], (swept.tp + swept.fp)[::-1]
+    f1 = (2 * tp + EPSILON) / (called + swept.mitoses + EPSILON)
     best = np.flatnonzero(f1 >= f1.max() - 1e-12)
-    middle = int(best[(len(best) - 1) // 2])
-    return float(thresholds[middle]), tried[middle]
+    threshold = float(thresholds[best[(len(best) - 1) // 2]])
+    return threshold, swept.at(threshold)
 
 
 @dataclass(frozen=True)

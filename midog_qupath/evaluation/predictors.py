@@ -15,7 +15,7 @@ from shapely.geometry.base import BaseGeometry
 from midog_qupath.evaluation.matching import Points
 from midog_qupath.evaluation.truth import ImageTruth
 from midog_qupath.inference.detect import classify_at, detect
-from midog_qupath.inference.forward import atypical_given_mitosis
+from midog_qupath.inference.forward import CANDIDATE_FLOOR, atypical_given_mitosis
 from midog_qupath.models.bundle import Bundle
 from midog_qupath.project.classes import ClassMap
 from midog_qupath.project.geojson import read_features
@@ -30,17 +30,33 @@ UNKNOWN, NORMAL, ATYPICAL = -1, 0, 1
 
 
 @dataclass(frozen=True)
+class Scores:
+    """What figures over all thresholds need.
+
+    ``points`` (M, 2) x, y in slide pixels of the candidates inside the labelled area, ``probabilities``
+    (M,) of a mitosis, at least ``lowest``. ``atypical``: (N,) probability for each typed figure of the
+    ground truth, NaN unknown.
+    """
+
+    points: Points
+    probabilities: NDArray[np.float64]
+    lowest: float
+    atypical: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class Prediction:
     """Predictions for one image.
 
     ``mpp``: microns per slide pixel. ``points``: (M, 2) x, y in slide pixels of the detections inside the
     labelled area. ``called``: (N,) for each typed figure of the ground truth -1 unknown, 0 normal,
-    1 atypical.
+    1 atypical. ``scores``: None where only what lies above a threshold is known.
     """
 
     mpp: float
     points: Points
     called: NDArray[np.int64]
+    scores: Scores | None = None
 
 
 class Predictor(Protocol):
@@ -60,25 +76,24 @@ class ModelPredictor:
     mpp: float | None = None
 
     def predict(self, image: ImageTruth) -> Prediction:
-        """Detections in the labelled area; the classifier's answer at every typed figure."""
+        """Candidates and detections in the labelled area; the classifier's answer at every typed figure."""
+        lowest = min(self.threshold, self.bundle.calibrated_mitosis(CANDIDATE_FLOOR))
         with open_entry(image.entry) as slide:
             mpp = resolve_mpp(image.entry, slide, self.mpp).mpp
-            points: list[tuple[float, float]] = []
+            found = []
             if image.area is not None:
                 found = detect(
-                    slide,
-                    mpp,
-                    self.bundle,
-                    image.area,
-                    minimum_probability=self.threshold,
-                    cell_px=image.cell_px,
+                    slide, mpp, self.bundle, image.area, minimum_probability=lowest, cell_px=image.cell_px
                 )
-                points = [(d.x, d.y) for d in found]
             classes = classify_at(slide, mpp, self.bundle, image.typed, image.cell_px)
         atypical = atypical_given_mitosis(self.bundle, classes)
         limit = self.bundle.card.atypical_threshold
         called = [UNKNOWN if p is None else ATYPICAL if p >= limit else NORMAL for p in atypical]
-        return Prediction(mpp, _points(points), np.array(called, dtype=np.int64))
+        points = _points([(d.x, d.y) for d in found])
+        probabilities = np.array([d.mitosis_probability for d in found], dtype=np.float64)
+        known = np.array([np.nan if p is None else p for p in atypical], dtype=np.float64)
+        scores = Scores(points, probabilities, lowest, known)
+        return Prediction(mpp, points[probabilities >= self.threshold], np.array(called, np.int64), scores)
 
 
 @dataclass(frozen=True)

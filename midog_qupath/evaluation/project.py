@@ -8,8 +8,9 @@ from pathlib import Path
 
 from midog_qupath import files
 from midog_qupath.errors import EvaluationError
-from midog_qupath.evaluation.evaluate import EvaluationResult, evaluate
+from midog_qupath.evaluation.evaluate import evaluate
 from midog_qupath.evaluation.predictors import ModelPredictor, Predictor, RunPredictor
+from midog_qupath.evaluation.result import EvaluationResult
 from midog_qupath.evaluation.truth import Truth, collect_truth
 from midog_qupath.models.bundle import BundleCard, load_bundle, read_card
 from midog_qupath.progress import Progress

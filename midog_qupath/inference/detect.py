@@ -88,9 +88,10 @@ def detect(
     downsample = working_downsample(MicronsPerPixel(mpp))
     size = (slide.width / downsample, slide.height / downsample)
     tiles = plan_tiles(size, plan, area, downsample, bundle.card.mpp, cell_px)
+    floor = min(CANDIDATE_FLOOR, max(bundle.uncalibrated_mitosis(lowest), 1e-6))
     found: list[Detection] = []
     for batch in read_batches(slide, tiles, downsample, plan.batch_pixels(network_device(bundle))):
-        candidates = detect_batch(bundle, batch, size, min(CANDIDATE_FLOOR, max(lowest, 1e-6)))
+        candidates = detect_batch(bundle, batch, size, floor)
         found += [_to_slide(c, downsample) for c in candidates if c.mitosis_probability >= lowest]
         advance(len(batch.tiles) / len(tiles))
     return merge(_inside(found, area), mpp)

@@ -20,8 +20,9 @@ from midog_qupath.models.bundle import Bundle
 from midog_qupath.models.student import ATYPICAL, MITOSIS, NORMAL
 from midog_qupath.units import MATCH_RADIUS
 
-#: Peaks of the segmentation below this are no candidates, whatever the classifier would say.
-CANDIDATE_FLOOR = 0.05
+#: Peaks of the segmentation below this are no candidates, whatever the classifier would say. Thresholds are
+#: chosen and curves drawn on the candidates from here on: the same that annotating sees.
+CANDIDATE_FLOOR = 0.02
 
 
 def network_device(bundle: Bundle) -> torch.device:
@@ -83,11 +84,11 @@ def classify(
 
 
 def atypical_given_mitosis(bundle: Bundle, classes: NDArray[np.float64]) -> list[float | None]:
-    """P(atypical | mitosis) of (N, 3) class probabilities; None where the model was not taught it."""
+    """Calibrated P(atypical | mitosis) of (N, 3) class probabilities; None where the model has no types."""
     if not bundle.card.has_atypical:
         return [None] * len(classes)
     figures = np.maximum(classes[:, NORMAL] + classes[:, ATYPICAL], np.finfo(np.float64).tiny)
-    return [float(p) for p in classes[:, ATYPICAL] / figures]
+    return [float(p) for p in bundle.calibrate_atypical(classes[:, ATYPICAL] / figures)]
 
 
 def _in_core(where: Tensor, tiles: Sequence[Tile], stride: int) -> Tensor:

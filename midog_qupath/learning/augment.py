@@ -45,7 +45,7 @@ class Placement:
 def place(rng: Rng, centre: tuple[float, float], size: int, recipe: AugmentationRecipe) -> Placement:
     """Random flip, rotation, scale and shift that put the source position (x, y) near the tile's centre."""
     angle = rng.uniform(0, 2 * np.pi) if recipe.rotate else 0.0
-    scale = float(np.exp(rng.uniform(-recipe.scale, recipe.scale)))
+    scale = float(np.exp(rng.uniform(*np.log(recipe.scale))))
     mirror = -1.0 if recipe.flip and rng.random() < 0.5 else 1.0
     cos, sin = scale * np.cos(angle), scale * np.sin(angle)
     linear = np.array([[cos * mirror, -sin], [sin * mirror, cos]])
@@ -89,14 +89,18 @@ def _pixel_centres(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def recolour(rng: Rng, tile: NDArray[np.uint8], recipe: AugmentationRecipe) -> NDArray[np.uint8]:
-    """Stain, brightness, blur, noise and compression of a tile (h, w, 3) uint8."""
+    """Stain, brightness, sharpness, noise and compression of a tile (h, w, 3) uint8."""
     if recipe.stain:
         tile = _restain(rng, tile, recipe.stain)
     result = tile.astype(np.float32)
     if recipe.brightness:
         gain, lift = rng.uniform(-recipe.brightness, recipe.brightness, size=2)
         result = (result - 128) * (1 + gain) + 128 + 255 * lift
-    if recipe.blur and rng.random() < 0.4:
+    if recipe.sharpen and rng.random() < 0.3:
+        # Scanners sharpen, some a lot.
+        softer = cv2.GaussianBlur(result, (0, 0), rng.uniform(0.7, 2.0))
+        result += rng.uniform(0.2, recipe.sharpen) * (result - softer)
+    elif recipe.blur and rng.random() < 0.4:
         result = cv2.GaussianBlur(result, (0, 0), rng.uniform(0.2, recipe.blur))
     if recipe.noise and rng.random() < 0.5:
         result += rng.normal(0, rng.uniform(0, recipe.noise), size=result.shape).astype(np.float32)

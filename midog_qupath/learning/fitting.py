@@ -37,7 +37,11 @@ def fit_recipe(recipe: Recipe, ground: Ground, progress: Progress) -> Recipe:
         student = student.model_copy(update={"mine_at": ()})
     if not knows_types(ground):
         progress.note("Atypical part off: not both normal and atypical mitoses are labelled.")
-    return recipe.model_copy(update={"student": student})
+    sampling = recipe.sampling
+    if recipe.teacher.masks == "disc" or not recipe.teacher.surroundings:
+        # Nothing would be known in such a tile.
+        sampling = sampling.model_copy(update={"share_surroundings": 0.0})
+    return recipe.model_copy(update={"student": student, "sampling": sampling})
 
 
 def knows_types(ground: Ground) -> bool:

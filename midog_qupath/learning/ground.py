@@ -97,6 +97,13 @@ class AreaGround:
     exhaustive: Mask
     labels: tuple[Label, ...]
 
+    @property
+    def cells(self) -> list[Window]:
+        """The cells of a mosaic that hold a training object; what else they show is not labelled."""
+        if self.image.cell_px is None:
+            return []
+        return sorted({self.window_of(label) for label in self.labels if label.row.cell is not None})
+
     def knows(self, x: float, y: float) -> bool:
         """Whether every mitotic figure around this stored pixel is labelled."""
         column, row = int(x), int(y)
@@ -132,14 +139,30 @@ class Ground:
         return bool(self._exhaustive_px.any())
 
     @cached_property
+    def cell_side(self) -> int | None:
+        """Side of the mosaics' cells in stored pixels (the smallest where they differ); None without any."""
+        sides = [a.image.cell_px / a.row.downsample for a in self.areas if a.image.cell_px is not None]
+        return round(min(sides)) if sides else None
+
+    @cached_property
     def mitoses_in_fields(self) -> SpotSet:
         """The mitoses of images that supply negatives too."""
         return SpotSet(tuple(s for s in self.mitoses.spots if self._exhaustive_px[s.area] > 0))
 
     @cached_property
+    def mitoses_in_cells(self) -> SpotSet:
+        """The mitoses of mosaics, whose surroundings show other objects."""
+        return SpotSet(tuple(s for s in self.mitoses.spots if s.cell is not None))
+
+    @cached_property
     def mitoses_elsewhere(self) -> SpotSet:
         """The mitoses of images of which nothing else is known."""
         return SpotSet(tuple(s for s in self.mitoses.spots if self._exhaustive_px[s.area] == 0))
+
+    def spot_around(self, rng: Rng, spot: Spot) -> Spot:
+        """A uniformly random place of the window (a mosaic's cell) that a spot lies in."""
+        y0, x0, y1, x1 = spot.window
+        return replace(spot, y=rng.uniform(y0, y1), x=rng.uniform(x0, x1))
 
     def random_spot(self, rng: Rng) -> Spot:
         """A uniformly random place of the exhaustively labelled ground."""

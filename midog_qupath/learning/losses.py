@@ -24,14 +24,11 @@ def generalised_cross_entropy(logits: Tensor, targets: Tensor, q: float, weights
     weights
         (C,) weight of each class.
     """
-    known = targets != IGNORE
-    if not known.any():
-        return logits.sum() * 0
-    flat, wanted = logits.permute(0, 2, 3, 1)[known].float(), targets[known].long()
-    log_p = functional.log_softmax(flat, dim=1).gather(1, wanted[:, None]).squeeze(1)
-    loss = -log_p if q == 0 else (1 - torch.exp(q * log_p)) / q
-    weight = weights[wanted]
-    return (loss * weight).sum() / weight.sum()
+    # Nothing is gathered: masks cost less than picking pixels, and no device has to be waited for.
+    surprise = functional.cross_entropy(logits.float(), targets.long(), ignore_index=IGNORE, reduction="none")
+    loss = surprise if q == 0 else (1 - torch.exp(-q * surprise)) / q
+    weight = weights[targets.clamp(max=len(weights) - 1).long()] * (targets != IGNORE)
+    return (loss * weight).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
 
 
 def mitosis_dice(logits: Tensor, targets: Tensor) -> Tensor:
@@ -39,13 +36,10 @@ def mitosis_dice(logits: Tensor, targets: Tensor) -> Tensor:
 
     ``logits`` (B, C, h, w), ``targets`` (B, h, w) classes, 255 ignored. 0 where the batch has no mitosis.
     """
-    known = targets != IGNORE
-    probability = logits.float().softmax(dim=1)[:, MITOSIS][known]
-    truth = (targets[known] == MITOSIS).float()
-    if not truth.any():
-        return logits.sum() * 0
+    probability = logits.float().softmax(dim=1)[:, MITOSIS] * (targets != IGNORE)
+    truth = (targets == MITOSIS).float()
     overlap = (probability * truth).sum()
-    return 1 - (2 * overlap + 1) / (probability.sum() + truth.sum() + 1)
+    return truth.amax() * (1 - (2 * overlap + 1) / (probability.sum() + truth.sum() + 1))
 
 
 def candidate_loss(logits: Tensor, targets: Tensor, typed: Tensor) -> Tensor:
@@ -106,9 +100,10 @@ def pool_objects(features: Tensor, components: Tensor, count: int) -> Tensor:
 
     ``features`` (B, C, h, w); ``components`` (B, h, w) numbers 1..K, 0 elsewhere; ``count`` = K.
     """
-    inside = components > 0
-    index = components[inside] - 1
-    values = features.permute(0, 2, 3, 1)[inside].float()
-    sums = torch.zeros(count, features.shape[1], device=features.device).index_add(0, index, values)
-    sizes = torch.bincount(index, minlength=count).clamp(min=1)
+    # Row numbers instead of a mask: half the time, and one row of channels is one block of memory.
+    place = components.flatten().nonzero().squeeze(1)
+    number = components.flatten()[place] - 1
+    values = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])[place].float()
+    sums = torch.zeros(count, features.shape[1], device=features.device).index_add(0, number, values)
+    sizes = torch.bincount(number, minlength=count).clamp(min=1)
     return sums / sizes[:, None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -19,11 +19,18 @@ from midog_qupath.learning.losses import (
     supervised_contrastive,
 )
 from midog_qupath.learning.recipe import StudentRecipe
-from midog_qupath.learning.tiles import Batch, TileSource
+from midog_qupath.learning.tiles import Batch
 from midog_qupath.models.bundle import BundleCard, normalise
 from midog_qupath.models.student import MITOSIS, Student, StudentOutput
 
 Values = Mapping[str, Tensor | float]
+
+
+class BatchSource(Protocol):
+    """Makes the batch of a step, whatever was asked before."""
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class TeacherObjective:
     """Noise-tolerant pixel loss on seed masks."""
 
     network: Student
-    source: TileSource
+    source: BatchSource
     card: BundleCard
     compute: Compute
     noise_tolerance: float
@@ -85,7 +92,7 @@ class StudentObjective:
 
     network: Student
     domain_head: ConditionalDomainHead | None
-    source: TileSource
+    source: BatchSource
     card: BundleCard
     compute: Compute
     recipe: StudentRecipe
@@ -114,8 +121,10 @@ class StudentObjective:
         if self.recipe.classifier_weight == 0 or not len(batch.positions):
             return 0.0, {}
         device = self.compute.device
+        shared = not self.recipe.classifier_detached
+        features = output.features if shared else tuple(f.detach() for f in output.features)
         with self.compute.autocast():
-            logits = self.network.classify(output.features, torch.from_numpy(batch.positions).to(device))
+            logits = self.network.classify(features, torch.from_numpy(batch.positions).to(device))
         loss = candidate_loss(
             logits,
             torch.from_numpy(batch.candidate_target).to(device),

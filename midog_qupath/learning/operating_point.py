@@ -1,26 +1,24 @@
-"""The thresholds of a model, chosen on validation cases it was not trained on."""
+"""Thresholds and calibrations of a model, chosen on cases it was not trained on."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from midog_qupath.evaluation.metrics import ScoredImage, best_threshold, type_score
-from midog_qupath.inference.detect import POSITION_WINDOW, classify_at, detect
-from midog_qupath.inference.forward import atypical_given_mitosis
-from midog_qupath.learning.ground import AreaGround, Ground
-from midog_qupath.learning.predict import ArraySlide, cell_side
+from midog_qupath.evaluation.metrics import ScoredImage, best_threshold, hits_of
+from midog_qupath.inference.detect import POSITION_WINDOW, detect
+from midog_qupath.learning.calibration import fit_calibration
+from midog_qupath.learning.ground import Ground
+from midog_qupath.learning.predict import ArraySlide
+from midog_qupath.learning.scoring import score_fields, score_types
 from midog_qupath.models.bundle import Bundle, OperatingPoint
-from midog_qupath.models.student import MITOSIS
+from midog_qupath.models.calibration import Calibration
 from midog_qupath.progress import Progress
 from midog_qupath.units import WORKING_MPP
 
-#: Candidates below this mitosis probability never become detections, whatever the threshold.
-_FLOOR = 0.02
 #: Fewer labelled objects than this choose nothing: the default threshold stays.
 _FEWEST = 4
 
@@ -28,26 +26,109 @@ _FEWEST = 4
 def choose_operating_point(
     bundle: Bundle, ground: Ground | None, verifier_weight: float, progress: Progress
 ) -> OperatingPoint:
-    """Thresholds with the best pooled F1 and the best balanced accuracy on ``ground``'s cases.
+    """Thresholds and calibrations from ``bundle``'s own predictions for ``ground``'s cases.
 
-    ``bundle`` must already mix in the classifier by ``verifier_weight``. Where too little is labelled
-    to choose on, the default of 0.5 stays and the result says so.
+    ``bundle`` must already mix in the classifier by ``verifier_weight``; see :func:`operating_point_from`.
     """
     if ground is None:
         return OperatingPoint(verifier_weight=verifier_weight)
-    images = _score_fields(bundle, ground, progress)
+    plain = bundle.uncalibrated()
+    images = score_fields(plain, ground, progress)
+    types = score_types(plain, ground)
+    cases = f"{len(images)} labelled areas of the validation cases"
+    return operating_point_from(images, types.is_atypical, types.probabilities, cases, verifier_weight)
+
+
+def operating_point_from(
+    images: Sequence[ScoredImage],
+    typed_labels: NDArray[np.bool_],
+    typed_probabilities: NDArray[np.float64],
+    chosen_on: str,
+    verifier_weight: float,
+) -> OperatingPoint:
+    """Calibrations, and on calibrated probabilities the best pooled F1 and the best balanced accuracy.
+
+    Predictions may come from several models of one recipe, each for the cases that it has not seen; the
+    result then serves a model trained on all of them. All probabilities must be uncalibrated ones
+    (:meth:`Bundle.uncalibrated`), because the bundle calibrates what its own network says.
+
+    Parameters
+    ----------
+    images
+        Truth and candidates (from the floor of detection) of exhaustively labelled ground.
+    typed_labels, typed_probabilities
+        (N,) whether a mitosis of known type is atypical, and P(atypical | mitosis); empty for none.
+    chosen_on
+        In words, the ground and who predicted it; the number of mitoses is put before it.
+    verifier_weight
+        Share of the classifier with which the candidates were scored.
+
+    Returns
+    -------
+    Where too little is labelled, the default thresholds stay, uncalibrated, and the result says so.
+    """
+    return OperatingPoint.model_validate(
+        {
+            "verifier_weight": verifier_weight,
+            **_for_mitoses(images, chosen_on),
+            **_for_types(typed_labels, typed_probabilities, chosen_on),
+        }
+    )
+
+
+def _for_mitoses(images: Sequence[ScoredImage], chosen_on: str) -> dict[str, object]:
     mitoses = sum(len(image.truth) for image in images)
-    point = OperatingPoint(verifier_weight=verifier_weight)
-    if mitoses >= _FEWEST and any(len(image.predictions) for image in images):
-        threshold, counts = best_threshold(images)
-        point = OperatingPoint(
-            threshold=threshold,
-            verifier_weight=verifier_weight,
-            chosen_on=f"{mitoses} mitoses of {len(images)} labelled areas of the validation cases, "
-            f"F1 there {counts.f1:.3f}",
-        )
-    atypical = _atypical_threshold(bundle, ground) if bundle.card.has_atypical else 0.5
-    return point.model_copy(update={"atypical_threshold": atypical})
+    if mitoses < _FEWEST or not any(len(image.predictions) for image in images):
+        return {}
+    hits = np.concatenate([hits_of(image) for image in images])
+    probabilities = np.concatenate([image.probabilities for image in images])
+    calibration = fit_calibration(hits, probabilities, f"{len(hits)} candidates in {chosen_on}")
+    threshold, counts = best_threshold([_calibrated(image, calibration) for image in images])
+    return {
+        "threshold": threshold,
+        "chosen_on": f"{mitoses} mitoses of {chosen_on}, F1 there {counts.f1:.3f}",
+        "mitosis_calibration": calibration,
+    }
+
+
+def _calibrated(image: ScoredImage, calibration: Calibration | None) -> ScoredImage:
+    if calibration is None:
+        return image
+    return ScoredImage(image.truth, image.predictions, calibration.apply(image.probabilities))
+
+
+def _for_types(
+    is_atypical: NDArray[np.bool_], probabilities: NDArray[np.float64], chosen_on: str
+) -> dict[str, object]:
+    if min(is_atypical.sum(), (~is_atypical).sum()) < _FEWEST:
+        return {}
+    words = f"{len(is_atypical)} mitoses of known type, predicted together with {chosen_on}"
+    calibration = fit_calibration(is_atypical, probabilities, words)
+    calibrated = calibration.apply(probabilities) if calibration else probabilities
+    return {
+        "atypical_threshold": best_type_threshold(is_atypical, calibrated),
+        "atypical_calibration": calibration,
+    }
+
+
+def best_type_threshold(is_atypical: NDArray[np.bool_], probabilities: NDArray[np.float64]) -> float:
+    """The (N,) atypical probability with the best balanced accuracy, the middle of several equally good.
+
+    Raises
+    ------
+    ValueError
+        Unless both kinds are there.
+    """
+    normal, atypical = np.sort(probabilities[~is_atypical]), np.sort(probabilities[is_atypical])
+    if not len(normal) or not len(atypical):
+        raise ValueError("a threshold between types needs both")
+    observed = np.unique(probabilities)
+    thresholds = np.concatenate([observed[:1], (observed[1:] + observed[:-1]) / 2])
+    sensitivity = 1 - np.searchsorted(atypical, thresholds) / len(atypical)
+    specificity = np.searchsorted(normal, thresholds) / len(normal)
+    accuracy = (sensitivity + specificity) / 2
+    best = np.flatnonzero(accuracy >= accuracy.max() - 1e-12)
+    return float(thresholds[best[(len(best) - 1) // 2]])
 
 
 def estimate_seconds(bundle: Bundle, ground: Ground | None) -> float:
@@ -65,56 +146,3 @@ def estimate_seconds(bundle: Bundle, ground: Ground | None) -> float:
         times.append(time.perf_counter() - began)
     # Half as much again for candidates, which an untrained network does not have.
     return float(1.5 * min(times) * work_px / (sample.shape[0] * sample.shape[1]))
-
-
-def _score_fields(bundle: Bundle, ground: Ground, progress: Progress) -> list[ScoredImage]:
-    fields = [area for area in ground.areas if area.exhaustive.any()]
-    scored = []
-    with progress.task("choosing the threshold", len(fields), "areas") as advance:
-        for area in fields:
-            scored.append(_score(bundle, area))
-            advance(1)
-    return scored
-
-
-def _score(bundle: Bundle, area: AreaGround) -> ScoredImage:
-    detections = detect(ArraySlide(area.pixels), WORKING_MPP, bundle, minimum_probability=_FLOOR)
-    inside = [d for d in detections if area.knows(d.x, d.y)]
-    truth = [(o.x, o.y) for o in area.labels if o.pixel_class == MITOSIS and area.knows(o.x, o.y)]
-    return ScoredImage(
-        truth=np.array(truth, dtype=np.float64).reshape(-1, 2) * WORKING_MPP,
-        predictions=np.array([(d.x, d.y) for d in inside], dtype=np.float64).reshape(-1, 2) * WORKING_MPP,
-        probabilities=np.array([d.mitosis_probability for d in inside], dtype=np.float64),
-    )
-
-
-def _atypical_threshold(bundle: Bundle, ground: Ground) -> float:
-    """The atypical probability with the best balanced accuracy on the typed mitoses; 0.5 if too few."""
-    verdicts = [_types(bundle, area) for area in ground.areas]
-    labels = np.concatenate([v.is_atypical for v in verdicts])
-    probabilities = np.concatenate([v.probability for v in verdicts])
-    if min(labels.sum(), (~labels).sum()) < _FEWEST:
-        return 0.5
-    thresholds = np.linspace(0.05, 0.95, 91)
-    scores = [type_score(labels, probabilities >= t).balanced_accuracy or 0.0 for t in thresholds]
-    best = np.flatnonzero(np.array(scores) >= max(scores) - 1e-12)
-    return float(thresholds[best[(len(best) - 1) // 2]])
-
-
-@dataclass(frozen=True)
-class _Types:
-    is_atypical: NDArray[np.bool_]
-    probability: NDArray[np.float64]
-
-
-def _types(bundle: Bundle, area: AreaGround) -> _Types:
-    typed = [label for label in area.labels if label.row.role in ("normal", "atypical")]
-    if not typed:
-        return _Types(np.empty(0, bool), np.empty(0))
-    points = np.array([(label.x, label.y) for label in typed], dtype=np.float64)
-    classes = classify_at(ArraySlide(area.pixels), WORKING_MPP, bundle, points, cell_side(area))
-    probability: Sequence[float | None] = atypical_given_mitosis(bundle, classes)
-    return _Types(
-        np.array([label.row.role == "atypical" for label in typed]),
-        np.array([p or 0.0 for p in probability], dtype=np.float64),
-    )

@@ -23,29 +23,40 @@ class _Strict(BaseModel):
 class SamplingRecipe(_Strict):
     """What a batch is made of. Shares need not sum to 1: they are weights."""
 
-    tile_px: int = Field(default=128, ge=SIZE_MULTIPLE, multiple_of=SIZE_MULTIPLE)
+    tile_px: int = Field(default=96, ge=SIZE_MULTIPLE, multiple_of=SIZE_MULTIPLE)
     batch: int = Field(default=32, ge=2)
     share_mitosis: float = Field(default=0.4, ge=0)
-    share_hard_negative: float = Field(default=0.35, ge=0)
-    share_field: float = Field(default=0.25, ge=0)
+    share_hard_negative: float = Field(default=0.25, ge=0)
+    share_field: float = Field(default=0.15, ge=0)
+    #: Random places around the objects of mosaics (``teacher.surroundings``).
+    share_surroundings: float = Field(default=0.2, ge=0)
     #: Part of the share of mitoses from images that supply negatives too: were they few, the look of
     #: those images would tell that there is no mitosis.
-    mitoses_from_fields: float = Field(default=0.5, ge=0, le=1)
+    mitoses_from_fields: float = Field(default=0.3, ge=0, le=1)
+    #: How often a place of an ordinary image is shown like a cell of a mosaic, where mosaics train along.
+    seen_as_cells: float = Field(default=0.75, ge=0, le=1)
     #: Part of the share of hard negatives that is mined rather than drawn by a person.
     share_mined: float = Field(default=0.6, ge=0, le=1)
     balance_domains: bool = True
 
 
 class AugmentationRecipe(_Strict):
-    """Strengths; 0 switches one off. Lengths in working pixels, scale relative."""
+    """Strengths; 0 switches one off. Lengths in working pixels.
+
+    ``scale``: smallest and largest magnification (log-uniform between). Wide, because the pixel size of
+    many images is wrong or assumed, and nuclei differ in size between species and tumours.
+    """
 
     flip: bool = True
     rotate: bool = True
-    scale: float = Field(default=0.15, ge=0, lt=1)
-    shift_px: float = Field(default=24.0, ge=0)
+    scale: tuple[float, float] = (0.75, 1.35)
+    shift_px: float = Field(default=20.0, ge=0)
     stain: float = Field(default=0.25, ge=0)
     brightness: float = Field(default=0.08, ge=0)
+    #: Standard deviation of the widest blur, in working pixels.
     blur: float = Field(default=1.2, ge=0)
+    #: Largest share of detail that an unsharp mask adds.
+    sharpen: float = Field(default=1.5, ge=0)
     noise: float = Field(default=4.0, ge=0)
     jpeg: float = Field(default=0.3, ge=0, le=1)
 
@@ -53,7 +64,7 @@ class AugmentationRecipe(_Strict):
 class OptimiserRecipe(_Strict):
     """AdamW with linear warm-up and cosine decay."""
 
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=0.02, ge=0)
     warmup: float = Field(default=0.05, ge=0, lt=1)
     clip_norm: float = Field(default=5.0, gt=0)
@@ -73,6 +84,10 @@ class TeacherRecipe(_Strict):
     #: Exponent of the generalised cross entropy; 0 = cross entropy, 1 = mean absolute error.
     noise_tolerance: float = Field(default=0.5, ge=0, le=1)
     normal_nuclei: bool = True
+    #: Normal nuclei and background also from the unlabelled surroundings of mosaics' objects.
+    surroundings: bool = True
+    #: Surroundings where the teacher's mitosis probability is higher than this teach the student nothing.
+    doubt: float = Field(default=0.3, ge=0, le=1)
     #: A pixel is a normal nucleus above, background below the complement, ignored in between.
     confidence: float = Field(default=0.65, ge=0.5, lt=1)
     #: The student starts from the teacher's weights.
@@ -87,14 +102,16 @@ class StudentRecipe(_Strict):
     mitosis_pixel_weight: float = Field(default=2.0, gt=0)
     contrastive_weight: float = Field(default=0.1, ge=0)
     contrastive_temperature: float = Field(default=0.1, gt=0)
-    contrastive_bank: int = Field(default=2048, ge=0)
+    contrastive_bank: int = Field(default=1024, ge=0)
     adversarial_weight: float = Field(default=0.1, ge=0)
     #: Highest factor of the gradient reversal layer; grows as in Ganin et al. 2016.
     adversarial_strength: float = Field(default=0.5, ge=0)
     classifier_weight: float = Field(default=0.5, ge=0)
+    #: The classifier only reads the UNet's features; its loss does not shape them.
+    classifier_detached: bool = False
     soft_labels: bool = True
     #: Where in training (0..1) the student mines look-alikes; it starts with those of the teacher.
-    mine_at: tuple[float, ...] = (0.5,)
+    mine_at: tuple[float, ...] = (0.3, 0.6)
 
 
 class OperatingPointRecipe(_Strict):
@@ -109,9 +126,12 @@ class Recipe(_Strict):
     name: str
     description: str = ""
     seed: int = 0
+    #: Start from the released model where nothing else is asked for: few projects hold enough mitoses.
+    from_released: bool = True
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     checkpoint_seconds: float = Field(default=120.0, gt=0)
-    workers: int = Field(default=0, ge=0)
+    #: Processes that make batches ahead, of each training process; left out: as many as the device calls for.
+    workers: int | None = Field(default=None, ge=0)
     network: NetworkConfig = NetworkConfig()
     sampling: SamplingRecipe = SamplingRecipe()
     augmentation: AugmentationRecipe = AugmentationRecipe()

@@ -5,14 +5,13 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 
-from midog_qupath.learning.ground import Ground, SpotSet
+from midog_qupath.learning.ground import Ground, Spot, SpotSet
 from midog_qupath.learning.mining import mine_area
 from midog_qupath.learning.objective import TeacherObjective, pixel_weights
 from midog_qupath.learning.phase import Trained, run_phase
 from midog_qupath.learning.predict import class_probabilities
 from midog_qupath.learning.pseudo_masks import first_masks, pseudo_masks
 from midog_qupath.learning.seeds import LabelMap
-from midog_qupath.learning.tiles import TileSource
 from midog_qupath.learning.training import Training, frozen
 from midog_qupath.models.student import MITOSIS, Student
 
@@ -43,13 +42,14 @@ def teach(training: Training) -> Lesson:
 
 
 def _first(training: Training) -> list[LabelMap]:
-    stored = training.folder.load_maps("seeds")
-    if stored is not None:
-        return stored
+    return training.team.once(lambda: training.folder.load_maps("seeds"), lambda: _seed_masks(training))
+
+
+def _seed_masks(training: Training) -> list[LabelMap]:
     recipe, maps = training.recipe.teacher, []
     with training.progress.task("seed masks", len(training.ground.areas), "areas") as advance:
         for area in training.ground.areas:
-            maps.append(first_masks(area, recipe.masks, recipe.normal_nuclei))
+            maps.append(first_masks(area, recipe))
             advance(1)
     training.folder.save_maps("seeds", maps)
     return maps
@@ -64,40 +64,46 @@ def _train_round(training: Training, ground: Ground, number: int) -> Student:
     network = training.new_network()
     average = frozen(copy.deepcopy(network))
     trained = Trained(network=network, average=average)
-    objective = TeacherObjective(
-        network=network.train(),
-        source=TileSource(
-            ground=ground,
-            sampling=recipe.sampling,
-            augmentation=recipe.augmentation,
-            stride=recipe.network.stride,
-            seed=recipe.seed * 1000 + number,
-            mined=SpotSet(()),
-        ),
-        card=training.card,
-        compute=training.compute,
-        noise_tolerance=recipe.teacher.noise_tolerance,
-        class_weights=pixel_weights(recipe.student.mitosis_pixel_weight),
-    )
-    run_phase(phase, trained, objective, training.log, training.progress)
+    with training.batches(ground, number, SpotSet(())) as batches:
+        objective = TeacherObjective(
+            network=network.train(),
+            source=batches,
+            card=training.card,
+            compute=training.compute,
+            noise_tolerance=recipe.teacher.noise_tolerance,
+            class_weights=pixel_weights(recipe.student.mitosis_pixel_weight),
+        )
+        run_phase(phase, trained, objective, training.log, training.progress)
     assert isinstance(average, Student)
     return average
 
 
 def _judge(training: Training, teacher: Student, number: int) -> Lesson:
     """Pseudo-masks and look-alikes from the teacher's opinion of every area."""
-    folder, recipe = training.folder, training.recipe.teacher
-    maps, mined = folder.load_maps(f"pseudo-masks-{number}"), folder.load_spots(f"look-alikes-{number}")
-    if maps is None or mined is None:
-        fast = training.compute.for_inference(teacher)
-        maps, spots = [], []
-        with training.progress.task("pseudo-masks", len(training.ground.areas), "areas") as advance:
-            for index, area in enumerate(training.ground.areas):
-                opinion = class_probabilities(fast, training.card, area)
-                maps.append(pseudo_masks(area, opinion, recipe.confidence, recipe.normal_nuclei))
-                spots.extend(mine_area(index, area, opinion[MITOSIS]))
-                advance(1)
-        mined = SpotSet(tuple(spots))
-        folder.save_maps(f"pseudo-masks-{number}", maps)
-        folder.save_spots(f"look-alikes-{number}", mined)
+    maps, mined = training.team.once(
+        lambda: _stored_opinion(training, number), lambda: _opinion(training, teacher, number)
+    )
     return Lesson(teacher, training.ground.with_maps(maps), mined)
+
+
+def _stored_opinion(training: Training, number: int) -> tuple[list[LabelMap], SpotSet] | None:
+    maps = training.folder.load_maps(f"pseudo-masks-{number}")
+    mined = training.folder.load_spots(f"look-alikes-{number}")
+    return None if maps is None or mined is None else (maps, mined)
+
+
+def _opinion(training: Training, teacher: Student, number: int) -> tuple[list[LabelMap], SpotSet]:
+    folder, recipe = training.folder, training.recipe.teacher
+    fast = training.compute.for_inference(teacher)
+    maps: list[LabelMap] = []
+    spots: list[Spot] = []
+    with training.progress.task("pseudo-masks", len(training.ground.areas), "areas") as advance:
+        for index, area in enumerate(training.ground.areas):
+            opinion = class_probabilities(fast, training.card, area)
+            maps.append(pseudo_masks(area, opinion, recipe))
+            spots.extend(mine_area(index, area, opinion[MITOSIS]))
+            advance(1)
+    mined = SpotSet(tuple(spots))
+    folder.save_maps(f"pseudo-masks-{number}", maps)
+    folder.save_spots(f"look-alikes-{number}", mined)
+    return maps, mined

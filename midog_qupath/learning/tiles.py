@@ -6,20 +6,22 @@ A batch is a pure function of (seed, step): an interrupted training continues wi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from midog_qupath.learning.augment import Placement, Rng, place, recolour, warp, warp_labels
-from midog_qupath.learning.ground import Ground, Spot, SpotSet
+from midog_qupath.learning.ground import Ground, Spot, SpotSet, Window
 from midog_qupath.learning.recipe import AugmentationRecipe, SamplingRecipe
 from midog_qupath.learning.seeds import IGNORE
 from midog_qupath.models.student import HARD_NEGATIVE, MITOSIS, NUCLEUS
 
 #: Objects of one tile that the contrastive and adversarial parts look at.
 _OBJECTS_A_TILE = 5
+#: Normal nuclei of one tile that the classifier looks at.
+_NUCLEI_A_TILE = 2
 #: Components smaller than this (output pixels) carry no usable embedding.
 _MIN_COMPONENT = 6
 #: A candidate nearer to the tile's border than this (working pixels) is not shown to the classifier.
@@ -59,43 +61,72 @@ class TileSource:
     seed: int
     #: Look-alikes that mining found, beside those a person labelled.
     mined: SpotSet
+    #: This process and how many share a batch.
+    rank: int = 0
+    processes: int = 1
 
     def batch(self, step: int) -> Batch:
-        """The batch of a step."""
-        rng = np.random.default_rng((self.seed, step))
-        return _collate([self._tile(rng, self._draw(rng)) for _ in range(self.sampling.batch)])
+        """The batch of a step, or this process's share of it; all shares in order are the batch of one."""
+        first, end = (self.sampling.batch * rank // self.processes for rank in (self.rank, self.rank + 1))
+        return _collate([self._seeded(step, index) for index in range(first, end)])
+
+    def _seeded(self, step: int, index: int) -> _Tile:
+        # No tile depends on another: that makes a share of a batch the same wherever it is made.
+        rng = np.random.default_rng((self.seed, step, index))
+        return self._tile(rng, self._draw(rng))
 
     def _draw(self, rng: Rng) -> Spot:
-        drawn, mined = self.ground.hard_negatives, self.mined
+        drawn, mined, balance = self.ground.hard_negatives, self.mined, self.sampling.balance_domains
         shares = {
             "mitosis": self.sampling.share_mitosis if self.ground.mitoses else 0.0,
             "negative": self.sampling.share_hard_negative if drawn or mined else 0.0,
             "field": self.sampling.share_field if self.ground.has_fields else 0.0,
+            "surroundings": self.sampling.share_surroundings if self.ground.mitoses_in_cells else 0.0,
         }
         kind = _choose(rng, shares)
+        if kind == "surroundings":
+            return self.ground.spot_around(rng, self.ground.mitoses_in_cells.draw(rng, balance))
         if kind == "field":
             return self.ground.random_spot(rng)
         if kind == "mitosis":
             fields, elsewhere = self.ground.mitoses_in_fields, self.ground.mitoses_elsewhere
             from_fields = bool(fields) and (not elsewhere or rng.random() < self.sampling.mitoses_from_fields)
-            return (fields if from_fields else elsewhere).draw(rng, self.sampling.balance_domains)
+            return (fields if from_fields else elsewhere).draw(rng, balance)
         from_mined = bool(mined) and (not drawn or rng.random() < self.sampling.share_mined)
-        return (mined if from_mined else drawn).draw(rng, self.sampling.balance_domains)
+        return (mined if from_mined else drawn).draw(rng, balance)
 
     def _tile(self, rng: Rng, spot: Spot) -> _Tile:
         placement = place(rng, (spot.x, spot.y), self.sampling.tile_px, self.augmentation)
-        pixels, labels, origin = self.ground.window(spot, placement.bounds())
+        seen = self._as_in_a_cell(rng, spot)
+        pixels, labels, origin = self.ground.window(seen, placement.bounds())
         local = placement.seen_from(origin)
         image = recolour(rng, warp(pixels, local), self.augmentation)
         middle = slice(self.stride // 2, None, self.stride)
         target = warp_labels(labels, local, IGNORE)[middle, middle]
         components, classes = _components(rng, target)
-        candidates = self._candidates(spot, placement) + self._nucleus(components, classes)
+        candidates = self._candidates(spot, seen.window, placement) + self._nuclei(components, classes)
         return _Tile(image, target, components, classes, spot.domain, candidates)
 
-    def _candidates(self, spot: Spot, placement: Placement) -> list[_Candidate]:
-        """The labelled and mined objects that lie well inside the tile."""
-        others = self.ground.beside(spot) + self.mined.beside(spot)
+    def _as_in_a_cell(self, rng: Rng, spot: Spot) -> Spot:
+        """Where a mosaic trains along, a place of another image is mostly seen as in the middle of a cell.
+
+        The mirrored border of a cell would else tell that there is a mitotic figure in its middle.
+        """
+        side = self.ground.cell_side
+        if side is None or spot.cell is not None or rng.random() >= self.sampling.seen_as_cells:
+            return spot
+        top, left, bottom, right = spot.window
+        y, x = int(spot.y) - side // 2, int(spot.x) - side // 2
+        return replace(spot, window=(max(y, top), max(x, left), min(y + side, bottom), min(x + side, right)))
+
+    def _candidates(self, spot: Spot, window: Window, placement: Placement) -> list[_Candidate]:
+        """The labelled and mined objects of what is seen that lie well inside the tile."""
+        top, left, bottom, right = window
+        others = [
+            other
+            for other in self.ground.beside(spot) + self.mined.beside(spot)
+            if top <= other.y < bottom and left <= other.x < right
+        ]
         if not others:
             return []
         inside = placement.apply(np.array([(other.x, other.y) for other in others]))
@@ -106,13 +137,11 @@ class TileSource:
             if low <= min(x, y) and max(x, y) <= high
         ]
 
-    def _nucleus(self, components: NDArray[np.int64], classes: list[int]) -> list[_Candidate]:
-        """One normal nucleus of the tile, for the classifier to know what is no mitosis."""
-        if NUCLEUS not in classes:
-            return []
-        number = classes.index(NUCLEUS) + 1
-        y, x = np.argwhere(components == number).mean(axis=0) * self.stride + self.stride / 2
-        return [_Candidate(float(y), float(x), (1.0, 0.0, 0.0), True)]
+    def _nuclei(self, components: NDArray[np.int64], classes: list[int]) -> list[_Candidate]:
+        """Some normal nuclei of the tile, for the classifier to know what is no mitosis."""
+        numbers = [i for i, c in enumerate(classes, start=1) if c == NUCLEUS][:_NUCLEI_A_TILE]
+        centres = [np.argwhere(components == n).mean(axis=0) * self.stride + self.stride / 2 for n in numbers]
+        return [_Candidate(float(y), float(x), (1.0, 0.0, 0.0), True) for y, x in centres]
 
 
 @dataclass(frozen=True)

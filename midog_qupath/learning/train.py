@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from midog_qupath.dataset.format import ImageRow, ObjectRow
 from midog_qupath.dataset.store import Dataset
-from midog_qupath.errors import DatasetError
+from midog_qupath.errors import DatasetError, RecipeError
+from midog_qupath.learning.distributed import Team
 from midog_qupath.learning.fitting import fit_recipe, knows_types
 from midog_qupath.learning.ground import Ground, gather
 from midog_qupath.learning.objective import choose_compute
@@ -23,22 +24,33 @@ from midog_qupath.learning.teacher import teach
 from midog_qupath.learning.training import Training
 from midog_qupath.learning.versions import software_versions
 from midog_qupath.learning.workfolder import WorkFolder
-from midog_qupath.models.bundle import Bundle, BundleCard, OperatingPoint, load_bundle, save_bundle
+from midog_qupath.models.bundle import (
+    Bundle,
+    BundleCard,
+    OperatingPoint,
+    load_bundle,
+    round_weights,
+    save_bundle,
+)
 from midog_qupath.models.student import Student
-from midog_qupath.progress import Progress
+from midog_qupath.progress import SILENT, Progress
 
 Keep = Callable[[ObjectRow | ImageRow], bool]
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Where and how to train. ``start``: a model to continue from; ``seconds``: time limit in all."""
+    """Where and how to train. ``start``: a model to continue from; ``seconds``: time limit in all.
+
+    ``team``: the processes that train together, each of which calls :func:`train`.
+    """
 
     out: Path
     recipe: Recipe
     start: Path | None = None
     seconds: float | None = None
     device: str = "cpu"
+    team: Team = field(default_factory=Team)
 
 
 def train(datasets: Sequence[Dataset], options: TrainOptions, progress: Progress) -> Path:
@@ -54,17 +66,26 @@ def train(datasets: Sequence[Dataset], options: TrainOptions, progress: Progress
     ModelError
         If the folder is taken, or the model to start from cannot be read.
     """
-    started = time.monotonic()
+    started, team = time.monotonic(), options.team
+    progress = progress if team.first else SILENT
     start = load_bundle(options.start, options.device) if options.start else None
     asked = options.recipe
     if start:
         asked = asked.model_copy(update={"network": start.card.network})
     ground = gather(datasets, _in_split("train"), asked.student.soft_labels)
     recipe = fit_recipe(asked, ground, progress)
+    if recipe.sampling.batch < team.size:
+        raise RecipeError(
+            f"A batch of {recipe.sampling.batch} tiles cannot be shared by {team.size} processes.",
+            "Raise sampling.batch in the recipe, or give torchrun fewer processes.",
+        )
     folder = WorkFolder(options.out)
-    if folder.begin(_settings(datasets, options)):
+    if team.decide(lambda: folder.begin(_settings(datasets, options))):
         progress.note(f"Continuing the training in {options.out}.")
-    card, validation = _card(datasets, options, recipe, ground), _validation(datasets, ground.domains)
+    card = _card(datasets, options, recipe, ground)
+    if start:
+        card = _continuing(card, start.card)
+    validation = _validation(datasets, ground.domains)
     training = Training(
         recipe=recipe,
         ground=ground,
@@ -77,9 +98,13 @@ def train(datasets: Sequence[Dataset], options: TrainOptions, progress: Progress
         seconds_after=_seconds_after(card, validation, options),
         started=started,
         start=start.network if start else None,
+        team=team,
     )
     student = study(training, teach(training))
-    return _finish(training, student, validation)
+    if team.first:
+        _finish(training, student, validation)
+    team.wait()
+    return folder.model
 
 
 def _in_split(split: str) -> Keep:
@@ -112,6 +137,18 @@ def _card(datasets: Sequence[Dataset], options: TrainOptions, recipe: Recipe, gr
     )
 
 
+def _continuing(card: BundleCard, start: BundleCard) -> BundleCard:
+    """What was learnt from another model stays under its terms, and its cases stay seen."""
+    seen = {*card.trained_cases, *start.trained_cases, *start.tuned_cases}
+    return card.model_copy(
+        update={
+            "licence": start.licence,
+            "trained_cases": tuple(sorted(seen)),
+            "notes": (*card.notes, f"continued from {start.name} of {start.created}"),
+        }
+    )
+
+
 def _seconds_after(card: BundleCard, validation: Ground | None, options: TrainOptions) -> float:
     if options.seconds is None:
         return 0.0
@@ -119,10 +156,11 @@ def _seconds_after(card: BundleCard, validation: Ground | None, options: TrainOp
     return estimate_seconds(Bundle(card, untrained, ""), validation)
 
 
-def _finish(training: Training, student: Student, validation: Ground | None) -> Path:
+def _finish(training: Training, student: Student, validation: Ground | None) -> None:
     """Choose the operating point, write the bundle and the curves, remove the work files."""
     weight = training.recipe.operating_point.verifier_weight
     card = training.card.model_copy(update={"operating_point": OperatingPoint(verifier_weight=weight)})
+    round_weights(student)
     bundle = Bundle(card, student.eval(), "")
     point = choose_operating_point(bundle, validation, weight, training.progress)
     tuned = _cases(validation) if validation else ()
@@ -131,7 +169,6 @@ def _finish(training: Training, student: Student, validation: Ground | None) -> 
     draw_curves(training.folder.log, training.folder.curves)
     training.folder.clean()
     training.progress.note(f"Threshold {point.threshold:.3f}, chosen on {point.chosen_on}.")
-    return training.folder.model
 
 
 def _validation(datasets: Sequence[Dataset], domains: tuple[str, ...]) -> Ground | None:

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from midog_qupath.learning.ground import Ground
+from midog_qupath.learning.distributed import Team
+from midog_qupath.learning.ground import Ground, SpotSet
 from midog_qupath.learning.objective import Compute
 from midog_qupath.learning.phase import Phase
+from midog_qupath.learning.prefetch import Prefetch, choose_workers
 from midog_qupath.learning.recipe import Recipe
 from midog_qupath.learning.runlog import RunLog
+from midog_qupath.learning.tiles import TileSource
 from midog_qupath.learning.workfolder import WorkFolder
 from midog_qupath.models.bundle import BundleCard
 from midog_qupath.models.student import Student
@@ -27,7 +30,8 @@ class Training:
     """One training: recipe as fitted to the data, ground without pixel classes, card without results.
 
     ``seconds``: time limit in all, None for none; ``seconds_after``: what choosing the operating point
-    will take of them. ``started``: monotonic clock. ``start``: network to continue from.
+    will take of them. ``started``: monotonic clock. ``start``: network to continue from. ``team``: the
+    processes that train together.
     """
 
     recipe: Recipe
@@ -41,6 +45,7 @@ class Training:
     seconds_after: float
     started: float
     start: Student | None
+    team: Team
 
     def seconds_left(self) -> float | None:
         """Time until the limit less what comes after the student; None without a limit."""
@@ -62,6 +67,20 @@ class Training:
         network.to(self.compute.device)
         return network.to(memory_format=torch.channels_last)
 
+    def batches(self, ground: Ground, stream: int, mined: SpotSet) -> Prefetch:
+        """This process's share of a phase's batches; ``stream`` tells the phases' random numbers apart."""
+        source = TileSource(
+            ground=ground,
+            sampling=self.recipe.sampling,
+            augmentation=self.recipe.augmentation,
+            stride=self.recipe.network.stride,
+            seed=self.recipe.seed * 1000 + stream,
+            mined=mined,
+            rank=self.team.rank,
+            processes=self.team.size,
+        )
+        return Prefetch(source, choose_workers(self.recipe.workers, self.compute.device.type, self.team.here))
+
     def phase(self, name: str, steps: int, seconds: float | None) -> Phase:
         """A phase of this training."""
         optimiser = self.recipe.optimiser
@@ -71,11 +90,12 @@ class Training:
         return Phase(
             name=name,
             steps=steps,
-            seconds=seconds,
+            seconds=None if seconds is None else self.team.mean(seconds),
             optimiser=optimiser,
             seed=self.recipe.seed,
             checkpoint=self.folder.checkpoint(name),
             checkpoint_seconds=self.recipe.checkpoint_seconds,
+            team=self.team,
         )
 
 

@@ -6,7 +6,7 @@ Loading never unpickles.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +20,21 @@ from torch import Tensor
 
 from midog_qupath import files
 from midog_qupath.errors import ModelError
+from midog_qupath.models.calibration import Calibration, log_odds, sigmoid
 from midog_qupath.models.student import NetworkConfig, Student
 from midog_qupath.units import WORKING_MPP
 
 FILE_NAME = "model.safetensors"
 _KEY = "midog_qupath"
-_EPSILON = 1e-6
 
 
 class OperatingPoint(BaseModel):
-    """Thresholds and where they come from.
+    """Thresholds, calibrations, and where they come from.
 
-    ``verifier_weight``: share of the classifier in the mitosis probability (0 = segmentation alone).
-    ``chosen_on``: in words, the split and number of mitoses that chose the thresholds.
+    ``threshold``, ``atypical_threshold``: on calibrated probabilities. ``verifier_weight``: share of the
+    classifier in the mitosis probability (0 = segmentation alone). ``chosen_on``: in words, the split and
+    number of mitoses that chose the thresholds. ``mitosis_calibration``, ``atypical_calibration``: of the
+    mitosis probability and of P(atypical | mitosis); None: as the network says.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,6 +43,25 @@ class OperatingPoint(BaseModel):
     atypical_threshold: float = Field(default=0.5, ge=0, le=1)
     verifier_weight: float = Field(default=0.0, ge=0, le=1)
     chosen_on: str = "default: no left-out cases to choose on"
+    mitosis_calibration: Calibration | None = None
+    atypical_calibration: Calibration | None = None
+
+    def uncalibrated(self) -> OperatingPoint:
+        """The same decisions on the probabilities that the network says."""
+        return self.model_copy(
+            update={
+                "threshold": _invert(self.mitosis_calibration, self.threshold),
+                "atypical_threshold": _invert(self.atypical_calibration, self.atypical_threshold),
+                "mitosis_calibration": None,
+                "atypical_calibration": None,
+            }
+        )
+
+
+def _invert(calibration: Calibration | None, probability: float) -> float:
+    if calibration is None:
+        return probability
+    return float(calibration.invert(np.array([probability]))[0])
 
 
 class BundleCard(BaseModel):
@@ -65,6 +86,8 @@ class BundleCard(BaseModel):
     recipe: dict[str, Any] = Field(default_factory=dict)
     software: dict[str, str] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    #: Terms of use in one line, where they are not those of the user's own data.
+    licence: str = ""
 
     @property
     def stride(self) -> int:
@@ -97,8 +120,32 @@ class Bundle:
     def score(
         self, peaks: NDArray[np.float64], class_probabilities: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Mitosis probability (N,) from segmentation peaks (N,) and classifier probabilities (N, 3)."""
-        return combine(peaks, class_probabilities, self.card.operating_point.verifier_weight)
+        """Calibrated mitosis probability (N,) of segmentation peaks (N,), classifier probabilities (N, 3)."""
+        point = self.card.operating_point
+        mixed = combine(peaks, class_probabilities, point.verifier_weight)
+        return point.mitosis_calibration.apply(mixed) if point.mitosis_calibration else mixed
+
+    def calibrated_mitosis(self, probability: float) -> float:
+        """What :meth:`score` makes of this probability of the network and its verifier."""
+        calibration = self.card.operating_point.mitosis_calibration
+        return float(calibration.apply(np.array([probability]))[0]) if calibration else probability
+
+    def uncalibrated_mitosis(self, probability: float) -> float:
+        """The mitosis probability before calibration that :meth:`score` turns into this one."""
+        return _invert(self.card.operating_point.mitosis_calibration, probability)
+
+    def calibrate_atypical(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Calibrated (N,) of the network's (N,) P(atypical | mitosis)."""
+        calibration = self.card.operating_point.atypical_calibration
+        return calibration.apply(probabilities) if calibration else probabilities
+
+    def uncalibrated(self) -> Bundle:
+        """The same model and decisions, its probabilities as the network says them.
+
+        Calibrations and thresholds for another bundle are chosen on these.
+        """
+        point = self.card.operating_point.uncalibrated()
+        return replace(self, card=self.card.model_copy(update={"operating_point": point}))
 
 
 def combine(
@@ -116,13 +163,7 @@ def combine(
         Share of the classifier, 0..1.
     """
     verified = 1.0 - class_probabilities[:, 0]
-    odds = (1.0 - weight) * _logit(peaks) + weight * _logit(verified)
-    return np.asarray(1.0 / (1.0 + np.exp(-odds)), dtype=np.float64)
-
-
-def _logit(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    clipped = np.clip(p, _EPSILON, 1 - _EPSILON)
-    return np.asarray(np.log(clipped) - np.log1p(-clipped), dtype=np.float64)
+    return sigmoid((1.0 - weight) * log_odds(peaks) + weight * log_odds(verified))
 
 
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
@@ -132,10 +173,23 @@ def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
     return ((images.float() - shift) / scale).permute(0, 3, 1, 2)
 
 
+@torch.no_grad()
+def round_weights(network: Student) -> None:
+    """Round weights to the half precision they are stored in: what is measured is what is saved."""
+    for tensor in network.state_dict().values():
+        if tensor.dtype.is_floating_point:
+            tensor.copy_(tensor.half())
+
+
 def save_bundle(path: Path, card: BundleCard, network: Student) -> None:
-    """Write a bundle, whole or not at all."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    """Write a bundle, weights in half precision, whole or not at all."""
+    weights = {name: _stored(tensor) for name, tensor in network.state_dict().items()}
     files.write_bytes(path, save(weights, metadata={_KEY: card.model_dump_json()}))
+
+
+def _stored(tensor: Tensor) -> Tensor:
+    kept = tensor.detach().cpu()
+    return (kept.half() if kept.dtype.is_floating_point else kept).contiguous()
 
 
 def load_bundle(path: Path, device: str = "cpu") -> Bundle:

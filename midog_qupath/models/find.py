@@ -9,24 +9,33 @@ from midog_qupath.project.model import Project
 
 #: Name of the bundle inside a MODEL_DIR.
 MODEL_FILE = "model.safetensors"
+_RELEASED = Path(__file__).parent / "released" / MODEL_FILE
+
+
+def released_model() -> Path | None:
+    """The model that ships with this version, None if it ships none. Its card and licence lie beside it."""
+    return _RELEASED if _RELEASED.is_file() else None
 
 
 def find_model(project: Project, option: Path | None) -> tuple[Path, str]:
     """The model's file, and in words why it was taken.
 
     An ``option`` (a file, or the folder that a training made) decides; else the newest model of the
-    project, by the name of its folder, which is the time of its training.
+    project, by the name of its folder, which is the time of its training; else the released one.
 
     Raises
     ------
     ModelError
-        If the option names no model, or the project has none.
+        If the option names no model, or there is none at all.
     """
     if option is not None:
         return _named(option), "given by --model"
     trained = sorted((project.ours / "models").glob(f"*/{MODEL_FILE}"))
     if trained:
         return trained[-1], f"the newest of {len(trained)} in this project"
+    released = released_model()
+    if released is not None:
+        return released, "the released one; this project has none of its own"
     raise ModelError(
         f"{project.path} has no trained model yet, and this version ships none.",
         f"Run `midog-qupath train {project.path}` first, or give --model.",

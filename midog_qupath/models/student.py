@@ -9,7 +9,7 @@ import copy
 from typing import Literal, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from segmentation_models_pytorch.encoders import get_encoder
 from torch import Tensor, nn
@@ -19,37 +19,53 @@ from torchvision.ops import roi_align
 BACKGROUND, NUCLEUS, HARD_NEGATIVE, MITOSIS = range(4)
 #: Object classes, in the order of the classifier's logits.
 NOT_MITOSIS, NORMAL, ATYPICAL = range(3)
-#: Strides of the encoder maps the classifier looks at, beside the decoder's last map.
-_CLASSIFIER_LEVELS = (2, 3, 4)
-#: Input height and width must be multiples of this (the encoder's deepest stride).
+#: Levels (halvings) of the encoder maps the classifier looks at, beside the decoder's last map.
+_CLASSIFIER_LEVELS = (1, 2, 3, 4)
+#: Input height and width must be multiples of this, the deepest stride that any network may have.
 SIZE_MULTIPLE = 32
+#: A coarser map could not keep two figures apart that lie 7.5 µm from each other.
+_LARGEST_STRIDE = 8
 
 
 class NetworkConfig(BaseModel):
     """Shape of the network; everything needed to build it before weights are loaded.
 
-    ``decoder_channels``: one number a decoder block; five blocks give an output at full working
-    resolution, four at stride 2, three at stride 4. ``windows_px``: sides (working pixels) of the
-    squares around a candidate that the classifier pools.
+    ``reduce``: the network first averages squares of so many working pixels; 2 (0.5 µm) costs a quarter
+    and finds as much. ``encoder_depth``: 4 stops at stride 16 of what is left (a mitotic figure is smaller
+    than that; the deepest stage of a resnet18 holds three quarters of its weights), 5 at 32.
+    ``decoder_channels``: one number a decoder block, each halving the stride. ``windows_px``: sides
+    (working pixels) of the squares around a candidate that the classifier pools.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    encoder: str = "resnet18"
+    encoder: str = "tu-resnet18"
     encoder_weights: Literal["imagenet"] | None = None
-    decoder_channels: tuple[int, ...] = Field(default=(128, 64, 48, 32), min_length=3, max_length=5)
+    reduce: Literal[1, 2] = 2
+    encoder_depth: Literal[4, 5] = 4
+    decoder_channels: tuple[int, ...] = Field(default=(96, 64, 48), min_length=2, max_length=5)
     embedding_dim: int = Field(default=64, ge=8)
-    windows_px: tuple[int, ...] = (40, 80)
-    classifier_channels: int = Field(default=48, ge=8)
+    windows_px: tuple[int, ...] = (40, 64)
+    classifier_channels: int = Field(default=32, ge=8)
 
     @property
     def stride(self) -> int:
         """Working pixels per output pixel."""
-        return int(2 ** (5 - len(self.decoder_channels)))
+        return int(self.reduce * 2 ** (self.encoder_depth - len(self.decoder_channels)))
+
+    @model_validator(mode="after")
+    def _decoder_fits(self) -> NetworkConfig:
+        if not 0 <= self.encoder_depth - len(self.decoder_channels) <= 2:
+            raise ValueError("as many decoder blocks as encoder_depth, or one or two fewer")
+        if self.stride > _LARGEST_STRIDE:
+            raise ValueError(f"the output must have a pixel every {_LARGEST_STRIDE} working pixels or finer")
+        if self.reduce * 2**self.encoder_depth > SIZE_MULTIPLE:
+            raise ValueError("reduce 2 goes with encoder_depth 4")
+        return self
 
 
 class StudentOutput(NamedTuple):
-    """``logits`` (B, 4, H/stride, W/stride); ``features``: decoder map, encoder maps at strides 4, 8, 16."""
+    """``logits`` (B, 4, H/stride, W/stride); ``features``: decoder map, then encoder maps, fine to coarse."""
 
     logits: Tensor
     features: tuple[Tensor, ...]
@@ -61,7 +77,9 @@ class Student(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = get_encoder(config.encoder, in_channels=3, depth=5, weights=config.encoder_weights)
+        self.encoder = get_encoder(
+            config.encoder, in_channels=3, depth=config.encoder_depth, weights=config.encoder_weights
+        )
         channels = self.encoder.out_channels
         self.decoder = UnetDecoder(
             encoder_channels=channels,
@@ -75,7 +93,10 @@ class Student(nn.Module):
         )
         maps = (width, *(channels[level] for level in _CLASSIFIER_LEVELS))
         self.classifier = MultiScaleClassifier(
-            maps, (config.stride, 4, 8, 16), config.windows_px, config.classifier_channels
+            maps,
+            (config.stride, *(config.reduce * 2**level for level in _CLASSIFIER_LEVELS)),
+            config.windows_px,
+            config.classifier_channels,
         )
 
     def forward(self, images: Tensor) -> StudentOutput:
@@ -86,6 +107,8 @@ class Student(nn.Module):
         images
             (B, 3, H, W) float, normalised; H and W multiples of 32.
         """
+        if self.config.reduce > 1:
+            images = nn.functional.avg_pool2d(images, self.config.reduce)
         encoded = self.encoder(images.to(dtype=self.head.weight.dtype))
         decoded = self.decoder(encoded)
         features = (decoded, *(encoded[level] for level in _CLASSIFIER_LEVELS))
@@ -119,10 +142,10 @@ class Student(nn.Module):
 class MultiScaleClassifier(nn.Module):
     """Pools every feature map around a candidate at several window sizes and classifies what it sees.
 
-    ``map_channels`` and ``map_strides`` describe the feature maps; each window is resampled to 8 x 8.
+    ``map_channels`` and ``map_strides`` describe the feature maps; each window is resampled to 10 x 10.
     """
 
-    _GRID = 8
+    _GRID = 10
 
     def __init__(
         self,
@@ -156,7 +179,7 @@ class MultiScaleClassifier(nn.Module):
         index, y, x = positions.unbind(dim=1)
         boxes = torch.stack([index, x - half, y - half, x + half, y + half], dim=1)
         windows = [
-            roi_align(m, boxes, self._GRID, spatial_scale=1 / stride, sampling_ratio=2, aligned=True)
+            roi_align(m, boxes, self._GRID, spatial_scale=1 / stride, sampling_ratio=1, aligned=True)
             for m, stride in zip(maps, self.strides, strict=True)
         ]
         seen = trunk(torch.cat(windows, dim=1))

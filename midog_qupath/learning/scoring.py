@@ -1,0 +1,75 @@
+"""What a model says of labelled ground: every candidate in the fields, every mitosis of known type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from midog_qupath.evaluation.metrics import ScoredImage
+from midog_qupath.inference.detect import classify_at, detect
+from midog_qupath.inference.forward import CANDIDATE_FLOOR, atypical_given_mitosis
+from midog_qupath.learning.ground import AreaGround, Ground
+from midog_qupath.learning.predict import ArraySlide, cell_side
+from midog_qupath.models.bundle import Bundle
+from midog_qupath.models.student import MITOSIS
+from midog_qupath.progress import Progress
+from midog_qupath.units import WORKING_MPP
+
+
+@dataclass(frozen=True)
+class TypedScores:
+    """Mitoses of known type (N,): whether atypical, and the model's P(atypical | mitosis)."""
+
+    is_atypical: NDArray[np.bool_]
+    probabilities: NDArray[np.float64]
+
+
+def score_fields(bundle: Bundle, ground: Ground, progress: Progress) -> list[ScoredImage]:
+    """Candidates and truth of all exhaustively labelled areas; mosaics are none.
+
+    ``bundle`` must not be calibrated: candidates are those of the detection's floor.
+    """
+    fields = [area for area in ground.areas if area.exhaustive.any()]
+    scored = []
+    with progress.task("choosing the threshold", len(fields), "areas") as advance:
+        for area in fields:
+            scored.append(_score(bundle, area))
+            advance(1)
+    return scored
+
+
+def _score(bundle: Bundle, area: AreaGround) -> ScoredImage:
+    slide = ArraySlide(area.pixels)
+    detections = detect(slide, WORKING_MPP, bundle, minimum_probability=CANDIDATE_FLOOR)
+    inside = [d for d in detections if area.knows(d.x, d.y)]
+    truth = [(o.x, o.y) for o in area.labels if o.pixel_class == MITOSIS and area.knows(o.x, o.y)]
+    return ScoredImage(
+        truth=np.array(truth, dtype=np.float64).reshape(-1, 2) * WORKING_MPP,
+        predictions=np.array([(d.x, d.y) for d in inside], dtype=np.float64).reshape(-1, 2) * WORKING_MPP,
+        probabilities=np.array([d.mitosis_probability for d in inside], dtype=np.float64),
+    )
+
+
+def score_types(bundle: Bundle, ground: Ground) -> TypedScores:
+    """The model's opinion of every mitosis of known type; none where it was not taught types."""
+    scores = [_types(bundle, area) for area in ground.areas] if bundle.card.has_atypical else []
+    return TypedScores(
+        np.concatenate([np.empty(0, dtype=bool), *(s.is_atypical for s in scores)]),
+        np.concatenate([np.empty(0), *(s.probabilities for s in scores)]),
+    )
+
+
+def _types(bundle: Bundle, area: AreaGround) -> TypedScores:
+    typed = [label for label in area.labels if label.row.role in ("normal", "atypical")]
+    if not typed:
+        return TypedScores(np.empty(0, bool), np.empty(0))
+    points = np.array([(label.x, label.y) for label in typed], dtype=np.float64)
+    classes = classify_at(ArraySlide(area.pixels), WORKING_MPP, bundle, points, cell_side(area))
+    probability: Sequence[float | None] = atypical_given_mitosis(bundle, classes)
+    return TypedScores(
+        np.array([label.row.role == "atypical" for label in typed]),
+        np.array([p or 0.0 for p in probability], dtype=np.float64),
+    )

@@ -1,0 +1,92 @@
+"""A teacher without a student: to look at the masks that a training would learn from."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from midog_qupath.dataset.store import Dataset
+from midog_qupath.learning.distributed import Team
+from midog_qupath.learning.fitting import fit_recipe
+from midog_qupath.learning.ground import gather
+from midog_qupath.learning.objective import choose_compute
+from midog_qupath.learning.point_masks import as_points
+from midog_qupath.learning.recipe import Recipe
+from midog_qupath.learning.runlog import RunLog
+from midog_qupath.learning.teacher import teach
+from midog_qupath.learning.training import Training
+from midog_qupath.learning.versions import software_versions
+from midog_qupath.learning.workfolder import WorkFolder
+from midog_qupath.models.bundle import BundleCard, save_bundle
+from midog_qupath.progress import Progress
+
+
+@dataclass(frozen=True)
+class TeachOptions:
+    """How to train a teacher. ``seconds``: longest time, None for the recipe's steps.
+
+    ``points_only``: drawn outlines are not shown to it, only their centres.
+    """
+
+    recipe: Recipe
+    seconds: float | None = None
+    device: str = "cpu"
+    points_only: bool = False
+
+
+def train_teacher(
+    datasets: Sequence[Dataset], options: TeachOptions, out: Path, progress: Progress
+) -> Path | None:
+    """Train a recipe's teacher on the training cases and save it as the bundle ``out``.
+
+    Returns ``out``, or None where the recipe has no teacher.
+
+    Raises
+    ------
+    DatasetError
+        If there is nothing to learn a mitosis, or nothing to learn its absence from.
+    """
+    ground = gather(datasets, lambda row: row.split == "train", options.recipe.student.soft_labels)
+    if options.points_only:
+        ground = as_points(ground)
+    recipe = fit_recipe(options.recipe, ground, progress)
+    if recipe.teacher.masks != "teacher":
+        return None
+    card = BundleCard(
+        name=f"teacher of {recipe.name}",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        network=recipe.network,
+        has_atypical=False,
+        trained_cases=tuple(sorted({label.row.case for area in ground.areas for label in area.labels})),
+        domains=ground.domains,
+        dataset_sha256=tuple(data.sha256 for data in datasets),
+        recipe=recipe.model_dump(mode="json"),
+        software=software_versions(),
+        notes=("teacher alone: its classifier is untrained and it has no operating point",),
+    )
+    with tempfile.TemporaryDirectory(prefix="midog-qupath-") as work:
+        folder = WorkFolder(Path(work))
+        folder.begin({})
+        training = Training(
+            recipe=recipe,
+            ground=ground,
+            card=card,
+            compute=choose_compute(options.device, recipe.precision),
+            folder=folder,
+            log=RunLog(folder.log),
+            progress=progress,
+            # A teacher uses its share of a training's time.
+            seconds=options.seconds / recipe.teacher.share_of_time if options.seconds else None,
+            seconds_after=0.0,
+            started=time.monotonic(),
+            start=None,
+            team=Team(),
+        )
+        teacher = teach(training).teacher
+    assert teacher is not None
+    save_bundle(out, card, teacher)
+    return out
