@@ -20,6 +20,7 @@ from midog_qupath.cli.common import (
 
 if TYPE_CHECKING:
     from midog_qupath.dataset.store import Dataset
+    from midog_qupath.progress import Progress
 
 
 @click.command("export")
@@ -75,7 +76,7 @@ def command(
     return 1 if dataset.meta.skipped else 0
 
 
-def export_with_defaults(project: Path, progress: TerminalProgress) -> Path:
+def export_with_defaults(project: Path, progress: Progress) -> Path:
     """Export a project as the command without options does; the folder of the dataset."""
     return _export(project, None, None, progress).folder
 
@@ -84,7 +85,7 @@ def _export(
     project: Path,
     output: Path | None,
     store: str | None,
-    progress: TerminalProgress,
+    progress: Progress,
     class_map: tuple[str, ...] = (),
     **asked: Any,
 ) -> Dataset:

@@ -10,13 +10,16 @@ import click
 import midog_qupath
 from midog_qupath.errors import MidogError
 
-#: Command -> one line of help; the module is ``midog_qupath.cli.<command>`` with a click command ``command``.
+#: Command -> one line of help; the module is ``midog_qupath.cli.<command>`` (- is _ there) with a click
+#: command ``command``.
 COMMANDS = {
     "info": "What is in a project, what is missing, which store reads it.",
     "new": "Make a QuPath project from images.",
     "export": "Training data from what pathologists drew.",
     "train": "Train detector and classifier on a project or dataset.",
+    "pseudo-masks": "The pixel masks that training learns from, to look at.",
     "annotate": "Find mitotic figures and put them into the project.",
+    "classify": "Tell normal from atypical mitotic figures in bare crops.",
     "evaluate": "Measure detections against the ground truth in the project.",
     "demo": "All of it on a generated project, in minutes, on a CPU.",
 }
@@ -33,7 +36,7 @@ class LazyGroup(click.Group):
         """Import the command's module, or None for an unknown name."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"midog_qupath.cli.{cmd_name}")
+        module = importlib.import_module(f"midog_qupath.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
 

@@ -1,0 +1,96 @@
+"""``midog-qupath classify``: normal or atypical, for bare crops of mitotic figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from midog_qupath.cli.common import TerminalProgress, json_option, print_json
+from midog_qupath.units import COARSE_MPP, REFUSED_MPP, WORKING_MPP, MicronsPerPixel
+
+if TYPE_CHECKING:
+    from midog_qupath.inference.crops import CropReport
+
+
+@click.command("classify")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FOLDER|FILES...")
+@click.option(
+    "--model", type=click.Path(path_type=Path), metavar="MODEL",
+    help="Model file or the folder of a training; default: the released one.",
+)  # fmt: skip
+@click.option(
+    "--mpp", type=click.FloatRange(0.05, REFUSED_MPP), default=WORKING_MPP, show_default=True,
+    help="Microns per pixel of the crops.",
+)  # fmt: skip
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True,
+    help="Where the model runs.",
+)  # fmt: skip
+@json_option
+def command(paths: tuple[Path, ...], model: Path | None, mpp: float, device: str, as_json: bool) -> int:
+    """Tell normal from atypical mitotic figures in crops, each centred on one figure.
+
+    PNG, JPEG, BMP and TIFF, of a FOLDER all that lie in it by name; every page of a TIFF is a crop of its
+    own (name.tiff#0). 64 to 128 px at 0.25 µm/px are usual, other sizes are mirrored at their border or cut
+    around the centre. Exit code 1 if a crop could not be read (the others are classified).
+    """
+    progress = TerminalProgress()
+    if mpp > COARSE_MPP:
+        progress.warn(f"{mpp:g} µm/px is coarse: chromosomes can hardly be told apart.")
+    report = _run(paths, model, MicronsPerPixel(mpp), device, progress)
+    if as_json:
+        print_json([verdict.as_json() for verdict in report.verdicts])
+    else:
+        _show(report)
+    for name, error in report.failed.items():
+        progress.warn(f"{name}: {error}")
+    return 1 if report.failed else 0
+
+
+def _run(
+    paths: tuple[Path, ...],
+    model: Path | None,
+    mpp: MicronsPerPixel,
+    device: str,
+    progress: TerminalProgress,
+) -> CropReport:
+    from midog_qupath.inference.crop_files import list_files
+    from midog_qupath.inference.crops import classify_files
+    from midog_qupath.inference.device import choose_device
+    from midog_qupath.models.bundle import load_bundle
+
+    files = list_files(paths)
+    kind = choose_device(device)
+    found, why = _find_model(model)
+    bundle = load_bundle(found, kind)
+    progress.note(f"Model: {found} ({why}), on {kind}")
+    if bundle.card.licence:
+        progress.note(bundle.card.licence)
+    return classify_files(bundle, files, mpp, progress)
+
+
+def _find_model(option: Path | None) -> tuple[Path, str]:
+    from midog_qupath.errors import ModelError
+    from midog_qupath.models.find import released_model
+
+    if option is not None:
+        return option, "given by --model"
+    released = released_model()
+    if released is None:
+        raise ModelError(
+            "This version ships no model, and crops belong to no project that could have one.",
+            "Give the folder or file that `midog-qupath train` made by --model.",
+        )
+    return released, "the released one"
+
+
+def _show(report: CropReport) -> None:
+    width = max((len(verdict.file) for verdict in report.verdicts), default=0)
+    for verdict in report.verdicts:
+        kind = "atypical" if verdict.atypical else "normal"
+        click.echo(f"{verdict.file:{width}}  {kind:8}  {verdict.atypical_probability:.3f}")
+    atypical = sum(verdict.atypical for verdict in report.verdicts)
+    count = len(report.verdicts)
+    click.echo(f"{count} crops: {count - atypical} normal, {atypical} atypical (last column: P(atypical))")
