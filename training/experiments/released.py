@@ -1,0 +1,101 @@
+"""The released model: trained on everything, its thresholds from the folds' left-out predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+import midog_qupath
+from midog_qupath.errors import DatasetError
+from midog_qupath.files import write_json
+from midog_qupath.learning.operating_point import operating_point_from
+from midog_qupath.models.bundle import (
+    FILE_NAME,
+    Bundle,
+    BundleCard,
+    load_bundle,
+    save_bundle,
+)
+from training.experiments.folds import EVERYTHING, FINE_TUNING_SOURCE, IN_DOMAIN, SOURCES
+from training.experiments.outcomes import detection_threshold
+from training.experiments.plan import load_experiment
+from training.experiments.records import RunResult
+from training.experiments.runs import Bench, Run, Start, runs_of
+
+#: Where the product looks for its own model.
+RELEASED = Path(midog_qupath.__file__).parent / "models" / "released"
+
+
+def start_model(bench: Bench, steps: int | None) -> Start:
+    """The full-length model that has not seen the source on which fine-tuning is tried.
+
+    Its threshold is chosen on the other sources, each predicted by the model that had not seen it.
+
+    Raises
+    ------
+    DatasetError
+        If the runs of the released recipe that this needs are not made yet.
+    """
+    made = _made(bench, steps)
+    sources = [(run, result) for run, result in made if run.fold.group == SOURCES]
+    mine = next((pair for pair in sources if pair[0].fold.name == FINE_TUNING_SOURCE), None)
+    others = [result for _, result in sources if result.key.fold != FINE_TUNING_SOURCE]
+    threshold = detection_threshold(mine[1], others) if mine else None
+    if mine is None or threshold is None:
+        raise DatasetError(
+            "The model to fine-tune, trained without the left-out source, is not made yet.",
+            "Run the experiment `released` first (its folds of left-out sources).",
+        )
+    return Start(mine[0].model(bench), threshold, mine[1].recipe_sha256)
+
+
+def publish(bench: Bench, steps: int | None, folder: Path = RELEASED) -> Path:
+    """Write the model trained on everything, with the folds' operating point, and its card as JSON.
+
+    Raises
+    ------
+    DatasetError
+        If a run that this needs is not made yet.
+    """
+    made = _made(bench, steps)
+    final = next((run for run, _ in made if run.fold.group == EVERYTHING), None)
+    left_out = [result for run, result in made if run.fold.group == SOURCES]
+    in_domain = [result for run, result in made if run.fold.group == IN_DOMAIN]
+    if final is None or not left_out or not in_domain:
+        raise DatasetError(
+            "Not all runs of the released recipe are made.", "Run the experiment `released` to its end first."
+        )
+    bundle = load_bundle(final.model(bench))
+    card = _with_operating_point(bundle, left_out, in_domain)
+    save_bundle(folder / FILE_NAME, card, bundle.network)
+    write_json(folder / "card.json", card.model_dump(mode="json"))
+    return folder / FILE_NAME
+
+
+def _made(bench: Bench, steps: int | None) -> list[tuple[Run, RunResult]]:
+    """The runs of the first row and seed of the released experiment that have a result."""
+    experiment = load_experiment("released", steps)
+    runs = runs_of(experiment, bench.dataset, experiment.plan.seeds[:1])
+    return [(run, result) for run in runs if run.row.order == 0 and (result := run.result(bench))]
+
+
+def _with_operating_point(
+    bundle: Bundle, left_out: Sequence[RunResult], in_domain: Sequence[RunResult]
+) -> BundleCard:
+    """The card of a model with an operating point from cases unseen by those who predicted them."""
+    sources = " and ".join(result.key.fold for result in left_out)
+    point = operating_point_from(
+        [image for result in left_out for image in result.images],
+        np.concatenate([result.types.labels() for result in in_domain]),
+        np.concatenate([result.types.scores() for result in in_domain]),
+        f"{sources}, each predicted by a model of this recipe that had not seen it "
+        "(types: of left-out cases of every scanner)",
+        bundle.card.operating_point.verifier_weight,
+    )
+    tuned = {field.case for result in left_out for field in result.fields}
+    tuned |= {case for result in in_domain for case in result.types.cases}
+    return bundle.card.model_copy(
+        update={"name": "released", "operating_point": point, "tuned_cases": tuple(sorted(tuned))}
+    )
