@@ -13,8 +13,9 @@ from learning_data import make_dataset
 from test_learning_train import TINY, Listener
 
 from midog_qupath.dataset.store import Dataset
-from midog_qupath.errors import RecipeError
+from midog_qupath.errors import DatasetError, RecipeError
 from training.experiments import driver, folds, runs
+from training.experiments.masks import make_masks
 from training.experiments.measures import threshold_free_figures
 from training.experiments.outcomes import outcomes, read_csv
 from training.experiments.plan import Plan, build_experiment, experiment_names, load_experiment
@@ -320,3 +321,20 @@ def test_the_released_model_takes_its_threshold_from_the_folds(
     driver.write_results(tuning, bench, tmp_path / "results", None)
     lines = read_csv(tmp_path / "results" / "runs.csv")
     assert [line["threshold"] for line in lines] == [pytest.approx(start.threshold, rel=1e-4)] * 4
+
+
+def test_the_mask_experiment_tells_what_teachers_find(tmp_path: Path, data_dir: Path) -> None:
+    bench = bench_of(two_sources(tmp_path / "data"), tmp_path / "work")
+    nuclei = tmp_path / "nuclei"
+    nuclei.mkdir()
+    for image in sorted((data_dir / "nuclei").glob("*.png"))[:4]:
+        (nuclei / image.name).symlink_to(image)
+    make_masks(bench, nuclei, tmp_path / "results", (0,), steps=2)
+    text = (tmp_path / "results" / "table.md").read_text(encoding="utf-8")
+    assert "of 2 (seed 0)" in text
+    assert "(100.00 %)" in text
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("result.json")}
+    make_masks(bench, nuclei, tmp_path / "results", (0,), steps=2)
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("result.json")}
+    with pytest.raises(DatasetError, match="outlined nuclei"):
+        make_masks(bench, tmp_path / "nowhere", tmp_path / "results", (0,), steps=2)

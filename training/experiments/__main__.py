@@ -48,6 +48,10 @@ class _Seeds(click.ParamType[tuple[int, ...]]):
     "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True
 )
 @click.option("--steps", type=click.IntRange(min=2), help="Other number of steps, to try things out.")
+@click.option(
+    "--nuclei", type=click.Path(path_type=Path), default=_ROOT.parent / "shared" / "data" / "nuclei",
+    help="With `masks`: folder of images with outlined nuclei; default: ../shared/data/nuclei.",
+)  # fmt: skip
 @click.option("--table-only", is_flag=True, help="Only make tables and figures anew from the CSVs.")
 @click.option("--runs-only", is_flag=True, help="Only make runs, e.g. on another machine; no tables.")
 @click.option(
@@ -63,6 +67,7 @@ def command(
     results: Path | None,
     device: str,
     steps: int | None,
+    nuclei: Path,
     table_only: bool,
     runs_only: bool,
     publish: bool,
@@ -74,12 +79,21 @@ def command(
     """
     from midog_qupath.inference.device import choose_device
     from training.experiments import driver
+    from training.experiments.masks import MASKS, make_masks, write_mask_table
     from training.experiments.plan import load_experiment
     from training.experiments.released import publish as put_out
     from training.experiments.runs import Bench
 
-    experiment = load_experiment(name, steps)
     folder = (results or (work if steps else _ROOT / "training") / "results") / name
+    if name == MASKS and table_only:
+        write_mask_table(folder)
+        return
+    if name == MASKS:
+        bench = Bench(driver.open_dataset(dataset), work, choose_device(device), TerminalProgress())
+        make_masks(bench, nuclei, folder, seeds, steps)
+        bench.progress.note(f"Tables: {folder}")
+        return
+    experiment = load_experiment(name, steps)
     if table_only:
         driver.write_tables(experiment, folder)
         return

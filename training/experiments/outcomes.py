@@ -27,6 +27,8 @@ from training.experiments.records import RunResult
 Cell = str | int | float | None
 Line = dict[str, Cell]
 KEY = ("row", "fold", "seed")
+#: Columns that hold words even where they look like numbers.
+_WORDS = {"row", "fold", "group", "unit", "unit_kind", "device", "torch", "what", "way", "image"}
 #: A fold with fewer cases that hold a mitosis is resampled by image.
 _FEWEST_CASES = 5
 
@@ -200,6 +202,6 @@ def read_csv(path: Path) -> list[Line]:
 def _read(name: str, value: str) -> Cell:
     if value == "":
         return None
-    if name in ("row", "fold", "group", "unit", "unit_kind", "device", "torch") or name.endswith("sha256"):
+    if name in _WORDS or name.endswith("sha256"):
         return value
     return float(value) if any(mark in value for mark in ".en") else int(value)

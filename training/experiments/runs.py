@@ -29,7 +29,7 @@ from training.experiments.records import RunKey, RunResult, TypeScores, digest, 
 from training.experiments.scoring import ground_of, opinion_types, score_fields, student_types
 
 #: Parts of a recipe that change no result.
-_NO_RESULT = {"name", "description", "checkpoint_seconds", "workers", "from_released"}
+NO_RESULT = {"name", "description", "checkpoint_seconds", "workers", "from_released"}
 _CODE = ("learning", "models", "inference", "evaluation")
 
 
@@ -77,7 +77,7 @@ class Run:
         """Digest of everything but the data that decides the result."""
         return digest(
             {
-                "recipe": self.recipe.model_dump(mode="json", exclude=_NO_RESULT),
+                "recipe": self.recipe.model_dump(mode="json", exclude=NO_RESULT),
                 "learner": self.row.learner,
                 "splits": dict(self.fold.splits),
                 "start": self.start.sha256 if self.start else None,
@@ -129,7 +129,7 @@ def carry_out(run: Run, bench: Bench) -> RunResult:
         bench.progress.note(f"Done before: {describe(run)}")
         return done
     bench.progress.note(f"Run: {describe(run)}")
-    with _timed(run.folder(bench) / "seconds.json") as spent:
+    with timed(run.folder(bench) / "seconds.json") as spent:
         result = _LEARNERS[run.row.learner](run, bench)
     write_result(run.folder(bench) / "result.json", result.model_copy(update={"seconds": spent()}))
     if not run.experiment.plan.keep_models:
@@ -143,7 +143,7 @@ def describe(run: Run) -> str:
 
 
 @contextmanager
-def _timed(file: Path) -> Iterator[Callable[[], float]]:
+def timed(file: Path) -> Iterator[Callable[[], float]]:
     """Adds the seconds of the block to those of attempts before it that were interrupted."""
     before = float(orjson.loads(file.read_bytes())) if file.is_file() else 0.0
     began = time.monotonic()
