@@ -113,7 +113,8 @@ class TileSource:
         The mirrored border of a cell would else tell that there is a mitotic figure in its middle.
         """
         side = self.ground.cell_side
-        if side is None or spot.cell is not None or rng.random() >= self.sampling.seen_as_cells:
+        in_cell = self.ground.areas[spot.area].image.cell_px is not None
+        if side is None or in_cell or rng.random() >= self.sampling.seen_as_cells:
             return spot
         top, left, bottom, right = spot.window
         y, x = int(spot.y) - side // 2, int(spot.x) - side // 2
