@@ -99,7 +99,7 @@ def command(
         return
     bench = Bench(driver.open_dataset(dataset), work, choose_device(device), TerminalProgress())
     if publish:
-        bench.progress.note(f"Model: {put_out(bench, steps)}")
+        bench.progress.note(f"Model: {put_out(bench, steps, folder)}")
         return
     driver.make_runs(experiment, bench, driver.Selection(only, folds, seeds), steps)
     if not runs_only:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from string import Template
 
 import numpy as np
 
 import midog_qupath
+from midog_qupath.dataset.store import Dataset
 from midog_qupath.errors import DatasetError
-from midog_qupath.files import write_json
+from midog_qupath.files import write_bytes, write_json
 from midog_qupath.learning.operating_point import operating_point_from
 from midog_qupath.models.bundle import (
     FILE_NAME,
@@ -20,10 +23,15 @@ from midog_qupath.models.bundle import (
 )
 from training.experiments.folds import EVERYTHING, FINE_TUNING_SOURCE, IN_DOMAIN, SOURCES
 from training.experiments.outcomes import detection_threshold
-from training.experiments.plan import load_experiment
+from training.experiments.plan import HERE, load_experiment
 from training.experiments.records import RunResult
 from training.experiments.runs import Bench, Run, Start, runs_of
 
+#: What a user is told before the first use.
+LICENCE = (
+    "The released model is for research only, not for diagnosis, and not under the licence of the code: "
+    "see midog_qupath/models/released/LICENSE.md."
+)
 #: Where the product looks for its own model.
 RELEASED = Path(midog_qupath.__file__).parent / "models" / "released"
 
@@ -51,19 +59,22 @@ def start_model(bench: Bench, steps: int | None) -> Start:
     return Start(mine[0].model(bench), threshold, mine[1].recipe_sha256)
 
 
-def publish(bench: Bench, steps: int | None, folder: Path = RELEASED) -> Path:
-    """Write the model trained on everything, with the folds' operating point, and its card as JSON.
+def publish(bench: Bench, steps: int | None, results: Path, folder: Path = RELEASED) -> Path:
+    """Write the model trained on everything with the folds' operating point, its card as JSON and to read.
+
+    ``results``: folder of the experiment's tables, which become part of the card to read.
 
     Raises
     ------
     DatasetError
-        If a run that this needs is not made yet.
+        If a run that this needs is not made yet, or its table.
     """
     made = _made(bench, steps)
     final = next((run for run, _ in made if run.fold.group == EVERYTHING), None)
     left_out = [result for run, result in made if run.fold.group == SOURCES]
     in_domain = [result for run, result in made if run.fold.group == IN_DOMAIN]
-    if final is None or not left_out or not in_domain:
+    tables = results / "table.md"
+    if final is None or not left_out or not in_domain or not tables.is_file():
         raise DatasetError(
             "Not all runs of the released recipe are made.", "Run the experiment `released` to its end first."
         )
@@ -71,7 +82,29 @@ def publish(bench: Bench, steps: int | None, folder: Path = RELEASED) -> Path:
     card = _with_operating_point(bundle, left_out, in_domain)
     save_bundle(folder / FILE_NAME, card, bundle.network)
     write_json(folder / "card.json", card.model_dump(mode="json"))
+    text = _card_to_read(card, bench.dataset, tables.read_text(encoding="utf-8"))
+    write_bytes(folder / "MODEL_CARD.md", text.encode())
     return folder / FILE_NAME
+
+
+def _card_to_read(card: BundleCard, dataset: Dataset, tables: str) -> str:
+    """The model card: its template, filled with numbers."""
+    mitoses = [row for row in dataset.objects if row.role != "non_mitosis"]
+    mosaics = {image.name for image in dataset.images if image.cell_px is not None}
+    sources = Counter("mosaics" if row.image in mosaics else row.domain for row in mitoses)
+    # Title and note of the tables' own file are left out, headings go one deeper.
+    body = "\n".join(tables.splitlines()[3:]).strip().replace("\n## ", "\n### ")
+    values = {
+        "network": f"A UNet with the encoder {card.network.encoder}, random initialisation.",
+        "mitoses": len(mitoses),
+        "atypical": sum(row.role == "atypical" for row in mitoses),
+        "negatives": len(dataset.objects) - len(mitoses),
+        "cases": len(card.trained_cases),
+        "tables": body,
+        "chosen_on": card.operating_point.chosen_on,
+        **{name: sources[name] for name in ("midesec", "brecahad", "cmc", "mosaics")},
+    }
+    return Template((HERE / "model_card.md").read_text(encoding="utf-8")).substitute(values)
 
 
 def _made(bench: Bench, steps: int | None) -> list[tuple[Run, RunResult]]:
@@ -97,5 +130,10 @@ def _with_operating_point(
     tuned = {field.case for result in left_out for field in result.fields}
     tuned |= {case for result in in_domain for case in result.types.cases}
     return bundle.card.model_copy(
-        update={"name": "released", "operating_point": point, "tuned_cases": tuple(sorted(tuned))}
+        update={
+            "name": "released",
+            "operating_point": point,
+            "tuned_cases": tuple(sorted(tuned)),
+            "licence": LICENCE,
+        }
     )
