@@ -118,28 +118,15 @@ def test_the_student_learns_nothing_from_surroundings_that_the_teacher_takes_for
     assert doubted[64, 64] == MITOSIS
 
 
-def test_look_alikes_of_a_cell_are_mined_unless_they_may_be_a_mitosis(tmp_path: Path) -> None:
-    area = _mosaic_area(tmp_path / "m")
-    mitosis = np.zeros((32, 64), dtype=np.float16)
-    mitosis[6, 5] = 0.7
-    mitosis[16, 16] = 0.99
-    mitosis[6, 40] = 0.7
-    (found,) = mine_area(0, area, mitosis, doubt=0.9)
-    assert (found.y, found.x, found.window, found.is_mitosis) == (26.0, 22.0, (0, 0, 128, 128), False)
-    assert not mine_area(0, area, mitosis, doubt=0.0)
-    mitosis[6, 5] = 0.95
-    assert not mine_area(0, area, mitosis, doubt=0.9)
-
-
 def test_every_peak_of_a_field_that_no_label_explains_is_mined(ground: Ground) -> None:
     area = ground.areas[0]
     mitosis = np.zeros((area.row.height // 4, area.row.width // 4), dtype=np.float16)
     for label in area.labels:
         mitosis[int(label.y) // 4, int(label.x) // 4] = 1.0
-    assert not mine_area(0, area, mitosis, doubt=0.9)
+    assert not mine_area(0, area, mitosis)
     known = np.array([(label.x, label.y) for label in area.labels])
     ys, xs = np.mgrid[40 : area.row.height - 40 : 8, 40 : area.row.width - 40 : 8].reshape(2, -1)
     x, y = next((x, y) for x, y in zip(xs, ys, strict=True) if np.hypot(*(known - (x, y)).T).min() > 60)
     mitosis[y // 4, x // 4] = 0.99
-    (found,) = mine_area(0, area, mitosis, doubt=0.9)
+    (found,) = mine_area(0, area, mitosis)
     assert np.hypot(found.x - x, found.y - y) < 4

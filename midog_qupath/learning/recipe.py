@@ -26,7 +26,7 @@ class SamplingRecipe(_Strict):
     tile_px: int = Field(default=96, ge=SIZE_MULTIPLE, multiple_of=SIZE_MULTIPLE)
     batch: int = Field(default=32, ge=2)
     share_mitosis: float = Field(default=0.4, ge=0)
-    share_hard_negative: float = Field(default=0.3, ge=0)
+    share_hard_negative: float = Field(default=0.25, ge=0)
     share_field: float = Field(default=0.15, ge=0)
     #: Random places around the objects of mosaics (``teacher.surroundings``).
     share_surroundings: float = Field(default=0.2, ge=0)
@@ -36,7 +36,7 @@ class SamplingRecipe(_Strict):
     #: How often a place of an ordinary image is shown like a cell of a mosaic, where mosaics train along.
     seen_as_cells: float = Field(default=0.75, ge=0, le=1)
     #: Part of the share of hard negatives that is mined rather than drawn by a person.
-    share_mined: float = Field(default=0.75, ge=0, le=1)
+    share_mined: float = Field(default=0.6, ge=0, le=1)
     balance_domains: bool = True
 
 

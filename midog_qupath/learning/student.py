@@ -11,7 +11,7 @@ from midog_qupath.learning.mining import mine
 from midog_qupath.learning.objective import StudentObjective, Values, empty_bank, pixel_weights
 from midog_qupath.learning.phase import Trained, run_phase
 from midog_qupath.learning.prefetch import Prefetch
-from midog_qupath.learning.teacher import Lesson, cell_doubt
+from midog_qupath.learning.teacher import Lesson
 from midog_qupath.learning.training import Training, frozen
 from midog_qupath.models.student import Student
 
@@ -69,8 +69,7 @@ class _Mining:
         def find() -> SpotSet:
             network = self.training.compute.for_inference(self.average)
             ground = self.batches.source.ground
-            doubt = cell_doubt(self.training.recipe.teacher)
-            spots = mine(network, self.training.card, ground, doubt, self.training.progress)
+            spots = mine(network, self.training.card, ground, self.training.progress)
             folder.save_spots(name, spots)
             return spots
 

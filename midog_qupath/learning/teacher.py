@@ -11,7 +11,6 @@ from midog_qupath.learning.objective import TeacherObjective, pixel_weights
 from midog_qupath.learning.phase import Trained, run_phase
 from midog_qupath.learning.predict import class_probabilities
 from midog_qupath.learning.pseudo_masks import first_masks, pseudo_masks
-from midog_qupath.learning.recipe import TeacherRecipe
 from midog_qupath.learning.seeds import LabelMap
 from midog_qupath.learning.training import Training, frozen
 from midog_qupath.models.student import MITOSIS, Student
@@ -93,11 +92,6 @@ def _stored_opinion(training: Training, number: int) -> tuple[list[LabelMap], Sp
     return None if maps is None or mined is None else (maps, mined)
 
 
-def cell_doubt(recipe: TeacherRecipe) -> float:
-    """Up to which mitosis probability what a mosaic's cell shows besides its object is no mitosis."""
-    return recipe.doubt if recipe.surroundings else 0.0
-
-
 def _opinion(training: Training, teacher: Student, number: int) -> tuple[list[LabelMap], SpotSet]:
     folder, recipe = training.folder, training.recipe.teacher
     fast = training.compute.for_inference(teacher)
@@ -107,7 +101,7 @@ def _opinion(training: Training, teacher: Student, number: int) -> tuple[list[La
         for index, area in enumerate(training.ground.areas):
             opinion = class_probabilities(fast, training.card, area)
             maps.append(pseudo_masks(area, opinion, recipe))
-            spots.extend(mine_area(index, area, opinion[MITOSIS], cell_doubt(recipe)))
+            spots.extend(mine_area(index, area, opinion[MITOSIS]))
             advance(1)
     mined = SpotSet(tuple(spots))
     folder.save_maps(f"pseudo-masks-{number}", maps)
