@@ -30,7 +30,8 @@ def project(tmp_path):
     return painted_project(tmp_path / "p", images, labels, {"a.png": {"case": "seen"}})
 
 
-def test_without_a_model_the_error_says_train_first(command, project):
+def test_without_a_model_the_error_says_train_first(command, project, monkeypatch):
+    monkeypatch.setattr("midog_qupath.models.find._RELEASED", project.ours / "none")
     code, _, err = command("annotate", project.path)
     assert code == 1
     assert f"Run `midog-qupath train {project.path}` first" in err

@@ -72,6 +72,7 @@ def test_a_project_file_that_is_none(
 def test_no_model_yet_names_the_command_that_makes_one(
     command: str, project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("midog_qupath.models.find._RELEASED", project.parent / "none")
     code, lines = run(capsys, monkeypatch, command, str(project), "--store", "native")
     assert code == 1
     assert "midog-qupath train" in lines[0]
