@@ -49,9 +49,9 @@ class AugmentationRecipe(_Strict):
 
     flip: bool = True
     rotate: bool = True
-    scale: tuple[float, float] = (0.75, 1.35)
+    scale: tuple[float, float] = (0.65, 1.7)
     shift_px: float = Field(default=20.0, ge=0)
-    stain: float = Field(default=0.25, ge=0)
+    stain: float = Field(default=0.4, ge=0)
     brightness: float = Field(default=0.08, ge=0)
     #: Standard deviation of the widest blur, in working pixels.
     blur: float = Field(default=1.2, ge=0)

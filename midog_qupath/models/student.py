@@ -39,14 +39,14 @@ class NetworkConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    encoder: str = "tu-resnet18"
+    encoder: str = "tu-resnet10t"
     encoder_weights: Literal["imagenet"] | None = None
     reduce: Literal[1, 2] = 2
     encoder_depth: Literal[4, 5] = 4
     decoder_channels: tuple[int, ...] = Field(default=(96, 64, 48), min_length=2, max_length=5)
     embedding_dim: int = Field(default=64, ge=8)
     windows_px: tuple[int, ...] = (40, 64)
-    classifier_channels: int = Field(default=32, ge=8)
+    classifier_channels: int = Field(default=24, ge=8)
 
     @property
     def stride(self) -> int:
