@@ -14,6 +14,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what is marked ``qupath`` where paquo finds no QuPath, before any fixture is made for it."""
+    # Imported here: libraries read OMP_NUM_THREADS when they are loaded.
+    from midog_qupath.project.stores.paquo import find_qupath
+
+    if item.get_closest_marker("qupath") and find_qupath() is None:
+        pytest.skip("no QuPath found")
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of real data beside the project; tests that need it skip where it is missing."""

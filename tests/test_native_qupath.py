@@ -13,15 +13,9 @@ from native_images import ATYPICAL, NORMAL, detection, drawings, ids, made_proje
 from midog_qupath.project.model import PathObject
 from midog_qupath.project.stores.base import Edit
 from midog_qupath.project.stores.native import NativeStore
-from midog_qupath.project.stores.paquo import PaquoStore, find_qupath
+from midog_qupath.project.stores.paquo import PaquoStore
 
 pytestmark = [pytest.mark.qupath]
-
-
-@pytest.fixture(autouse=True)
-def _needs_qupath() -> None:
-    if find_qupath() is None:
-        pytest.skip("no QuPath found")
 
 
 def assert_equal(ours: Sequence[PathObject], theirs: Sequence[PathObject]) -> None:

@@ -216,10 +216,6 @@ def described(project: Path) -> list[dict]:
 def test_qupath_opens_it_and_sees_what_it_would_have_seen(
     data_dir: Path, tmp_path: Path, picture: Path
 ) -> None:
-    from midog_qupath.project.stores.paquo import find_qupath
-
-    if find_qupath() is None:
-        pytest.skip("no QuPath found")
     rgb = smooth(600, 800)
     paths = [
         picture,

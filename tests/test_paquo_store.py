@@ -24,17 +24,8 @@ pytestmark = [pytest.mark.qupath, pytest.mark.realdata]
 NOTHING: frozenset = frozenset()
 
 
-@pytest.fixture
-def qupath() -> None:
-    """A QuPath that paquo finds; tests that need it skip where there is none."""
-    if find_qupath() is None:
-        pytest.skip("no QuPath found")
-
-
 @pytest.fixture(scope="module")
 def project(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    if find_qupath() is None:
-        pytest.skip("no QuPath found")
     source = data_dir / "breast-mitosis"
     target = tmp_path_factory.mktemp("paquo") / "v1.2 project"
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("images"))
@@ -111,7 +102,6 @@ def _class_name(feature: dict) -> str:
     return ": ".join(classification.get("names") or [classification["name"]])
 
 
-@pytest.mark.usefixtures("qupath")
 def test_cells_keep_parents_and_every_shape_is_read(data_dir: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(data_dir / "qupath-projects" / "coscia-0.6.0", tmp_path / "p")
     project = open_project(folder / "project.qpproj")
@@ -132,7 +122,6 @@ def test_cells_keep_parents_and_every_shape_is_read(data_dir: Path, tmp_path: Pa
     assert all(known.index(item.parent_id) < known.index(item.id) for item in below)
 
 
-@pytest.mark.usefixtures("qupath")
 def test_a_file_too_old_for_ids_has_none(data_dir: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(data_dir / "qupath-projects" / "stardist-0.2.0-m12", tmp_path / "p")
     project = open_project(folder / "project.qpproj")

@@ -19,7 +19,6 @@ from midog_qupath.errors import GeoJsonError
 from midog_qupath.project.geojson import read_features, write_features
 from midog_qupath.project.geojson_rules import validate_feature
 from midog_qupath.project.model import ObjectKind, PathClass, PathObject, RoiKind
-from midog_qupath.project.stores.paquo import find_qupath
 
 pytestmark = pytest.mark.qupath
 
@@ -115,8 +114,6 @@ READ = {
 
 @pytest.fixture(scope="module")
 def qupath(tmp_path_factory: pytest.TempPathFactory) -> QuPath:
-    if find_qupath() is None:
-        pytest.skip("no QuPath found")
     reader = QuPath(tmp_path_factory.mktemp("geojson"))
     things = ours()
     write_features(reader.add("plain"), things)

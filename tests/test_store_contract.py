@@ -72,8 +72,6 @@ class Opened:
 @pytest.fixture(scope="module", params=["native", "sidecar", pytest.param("paquo", marks=pytest.mark.qupath)])
 def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
     """A generated project, each image with annotations of all kinds; the last image without data."""
-    if request.param == "paquo" and find_qupath() is None:
-        pytest.skip("no QuPath found")
     folder = tmp_path_factory.mktemp(request.param)
     images = []
     for number in range(IMAGES):
@@ -213,8 +211,6 @@ def test_classes_are_added_and_those_of_the_project_stay(opened: Opened) -> None
 @pytest.mark.realdata
 @pytest.mark.parametrize("name", ["native", "sidecar", pytest.param("paquo", marks=pytest.mark.qupath)])
 def test_real_images_equal_what_qupath_exported(data_dir: Path, tmp_path: Path, name: str) -> None:
-    if name == "paquo" and find_qupath() is None:
-        pytest.skip("no QuPath found")
     source, target = data_dir / "breast-mitosis", tmp_path / "p"
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("images", "*.jpg"))
     for path in [target, *target.rglob("*")]:
@@ -256,8 +252,6 @@ def test_the_store_is_as_asked_for_or_the_best_there_is(
 @pytest.mark.qupath
 def test_qupath_is_taken_where_it_is_found(empty: Project) -> None:
     qupath = find_qupath()
-    if qupath is None:
-        pytest.skip("no QuPath found")
     factory, reason = choose_store(empty, None)
     assert factory().name == "paquo"
     assert str(qupath) in reason

@@ -37,7 +37,7 @@ RELEASED = Path(midog_qupath.__file__).parent / "models" / "released"
 
 
 def start_model(bench: Bench, steps: int | None) -> Start:
-    """The full-length model that has not seen the source on which fine-tuning is tried.
+    """The model of the released recipe that has not seen the source on which fine-tuning is tried.
 
     Its threshold is chosen on the other sources, each predicted by the model that had not seen it.
 
