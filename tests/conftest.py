@@ -17,10 +17,12 @@ DATA = Path(__file__).parents[2] / "shared" / "data"
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what is marked ``qupath`` where paquo finds no QuPath, before any fixture is made for it."""
+    if not item.get_closest_marker("qupath"):
+        return
     # Imported here: libraries read OMP_NUM_THREADS when they are loaded.
     from midog_qupath.project.stores.paquo import find_qupath
 
-    if item.get_closest_marker("qupath") and find_qupath() is None:
+    if find_qupath() is None:
         pytest.skip("no QuPath found")
 
 

@@ -14,6 +14,7 @@ from midog_qupath.dataset.store import Dataset
 from midog_qupath.errors import DatasetError
 from midog_qupath.files import write_bytes, write_json
 from midog_qupath.learning.operating_point import operating_point_from
+from midog_qupath.learning.recipe import Recipe
 from midog_qupath.models.bundle import (
     FILE_NAME,
     Bundle,
@@ -94,7 +95,10 @@ def _card_to_read(card: BundleCard, dataset: Dataset, tables: str) -> str:
     sources = Counter("mosaics" if row.image in mosaics else row.domain for row in mitoses)
     # Title and note of the tables' own file are left out, headings go one deeper.
     body = "\n".join(tables.splitlines()[3:]).strip().replace("\n## ", "\n### ")
+    smallest, largest = Recipe.model_validate(card.recipe).augmentation.scale
     values = {
+        "finest": f"{card.mpp / largest:.2f}",
+        "coarsest": f"{card.mpp / smallest:.2f}",
         "network": f"A UNet with the encoder {card.network.encoder}, random initialisation.",
         "mitoses": len(mitoses),
         "atypical": sum(row.role == "atypical" for row in mitoses),
