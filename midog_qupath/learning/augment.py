@@ -103,7 +103,8 @@ def recolour(rng: Rng, tile: NDArray[np.uint8], recipe: AugmentationRecipe) -> N
     elif recipe.blur and rng.random() < 0.4:
         result = cv2.GaussianBlur(result, (0, 0), rng.uniform(0.2, recipe.blur))
     if recipe.noise and rng.random() < 0.5:
-        result += rng.normal(0, rng.uniform(0, recipe.noise), size=result.shape).astype(np.float32)
+        deviation = np.float32(rng.uniform(0, recipe.noise))
+        result += rng.standard_normal(result.shape, dtype=np.float32) * deviation
     tile = np.clip(result, 0, 255).astype(np.uint8)
     if recipe.jpeg and rng.random() < recipe.jpeg:
         tile = _compress(tile, int(rng.integers(40, 95)))
