@@ -52,6 +52,8 @@ class AugmentationRecipe(_Strict):
     scale: tuple[float, float] = (0.65, 1.7)
     shift_px: float = Field(default=20.0, ge=0)
     stain: float = Field(default=0.4, ge=0)
+    #: Share of normal nuclei shown as dark as pyknotic ones.
+    darken: float = Field(default=0.0, ge=0, le=1)
     brightness: float = Field(default=0.08, ge=0)
     #: Standard deviation of the widest blur, in working pixels.
     blur: float = Field(default=1.2, ge=0)

@@ -112,10 +112,11 @@ def _card_to_read(card: BundleCard, dataset: Dataset, tables: str) -> str:
 
 
 def _made(bench: Bench, steps: int | None) -> list[tuple[Run, RunResult]]:
-    """The runs of the first row and seed of the released experiment that have a result."""
+    """The runs of the last row and first seed of the released experiment that have a result."""
     experiment = load_experiment("released", steps)
     runs = runs_of(experiment, bench.dataset, experiment.plan.seeds[:1])
-    return [(run, result) for run in runs if run.row.order == 0 and (result := run.result(bench))]
+    last = experiment.rows[-1].order
+    return [(run, result) for run in runs if run.row.order == last and (result := run.result(bench))]
 
 
 def _with_operating_point(
