@@ -79,7 +79,7 @@ def measured(project, bundle=None, seen=(), entries=None):
     truth = collect_truth(
         project, entries or project.images, NativeStore(project), ClassMap(), None, frozenset(seen)
     )
-    predictor = ModelPredictor(bundle or standin_bundle(), 0.5)
+    predictor = ModelPredictor.used_to(bundle or standin_bundle(), truth.images, 0.5, None, SILENT)
     result = evaluate(truth, predictor, source="it", threshold=0.5, in_sample=False, progress=SILENT)
     return result.as_json()
 

@@ -279,27 +279,6 @@ def test_rows_add_up() -> None:
     assert switched == [0, 1, 2, 3, 4, 5, 6]
 
 
-def test_a_row_continues_the_same_fold_of_another(tmp_path: Path) -> None:
-    from midog_qupath.models.bundle import load_bundle
-
-    bench = bench_of(two_sources(tmp_path / "data"), tmp_path / "work")
-    rows = [FLOOR, {"name": "longer", "continues": "floor", "steps": 3}]
-    experiment = build_experiment("detection", plan(rows, keep_models=True))
-    made = list(runs.runs_of(experiment, bench.dataset, [0]))
-    second = made[-1]
-    assert second.before in made
-    assert second.before.fold == second.fold
-    result = runs.carry_out(second, bench)
-    assert second.before.result(bench) is not None
-    assert result.steps == 2 + 3
-    start = load_bundle(second.before.model(bench)).card
-    assert any(start.created in note for note in load_bundle(second.model(bench)).card.notes)
-    with pytest.raises(RecipeError, match="no row before it"):
-        build_experiment("detection", plan(rows[1:], keep_models=True))
-    with pytest.raises(RecipeError, match="not kept"):
-        build_experiment("detection", plan(rows))
-
-
 def test_an_unknown_experiment_or_row_is_told(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="detection"):
         load_experiment("nonsense")

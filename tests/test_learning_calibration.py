@@ -156,7 +156,9 @@ def fields(rng, count):
 
 def test_the_threshold_lives_on_the_calibrated_scale(rng):
     images = fields(rng, 60)
-    point = operating_point_from(images, *NO_TYPES, "fields of somewhere", 0.25)
+    point = operating_point_from(
+        images, *NO_TYPES, "fields of somewhere", OperatingPoint(verifier_weight=0.25)
+    )
     counts = pooled(images, point.uncalibrated().threshold)
     assert counts == best_threshold(images)[1]
     assert point.mitosis_calibration.slope < 0.8
@@ -171,7 +173,7 @@ def test_types_choose_their_own_threshold(rng):
     odds = rng.normal(0, 2, 400)
     labels = rng.random(400) < sigmoid(odds - 1)
     raw = sigmoid(odds)
-    point = operating_point_from([], labels, raw, "nothing", 0.0)
+    point = operating_point_from([], labels, raw, "nothing", OperatingPoint())
     assert point.chosen_on == OperatingPoint().chosen_on
     assert point.threshold == 0.5
     called = point.atypical_calibration.apply(raw) >= point.atypical_threshold
@@ -184,10 +186,12 @@ def test_too_little_chooses_nothing(rng):
     few = ScoredImage(one.truth[:3], one.predictions, one.probabilities)
     nothing = ScoredImage(one.truth, np.empty((0, 2)), np.empty(0))
     for images in ([], [few], [nothing]):
-        point = operating_point_from(images, np.array([True, False]), np.array([0.9, 0.1]), "x", 0.0)
+        point = operating_point_from(
+            images, np.array([True, False]), np.array([0.9, 0.1]), "x", OperatingPoint()
+        )
         assert point == OperatingPoint()
     # Enough for a threshold, not for a calibration.
-    point = operating_point_from([one], *NO_TYPES, "x", 0.0)
+    point = operating_point_from([one], *NO_TYPES, "x", OperatingPoint())
     assert point.mitosis_calibration is None
     assert point.threshold == best_threshold([one])[0]
 

@@ -10,11 +10,10 @@ from learning_data import make_dataset
 
 from midog_qupath.dataset.format import AreaRow, ImageRow, ObjectRow
 from midog_qupath.dataset.store import Dataset, DatasetMeta, write_dataset, write_pixels
-from midog_qupath.learning.augment import darken_nuclei, place, warp
+from midog_qupath.learning.augment import place, warp
 from midog_qupath.learning.ground import Ground, SpotSet, gather
 from midog_qupath.learning.pseudo_masks import first_masks
 from midog_qupath.learning.recipe import AugmentationRecipe, SamplingRecipe, TeacherRecipe
-from midog_qupath.learning.stain import haematoxylin
 from midog_qupath.learning.tiles import TileSource
 from midog_qupath.units import WORKING_MPP
 
@@ -51,22 +50,6 @@ def test_an_object_appears_where_its_placement_says(seed: int, x: float, y: floa
     (expected_x, expected_y) = placement.apply(np.array([[x + 60, y + 60]]))[0]
     assert abs(seen_x - expected_x) < 1.0
     assert abs(seen_y - expected_y) < 1.0
-
-
-@settings(deadline=None, max_examples=30)
-@given(seed=st.integers(0, 1000))
-def test_only_normal_nuclei_are_darkened(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    tile = rng.integers(120, 200, size=(96, 96, 3), dtype=np.uint8)
-    ys, xs = np.mgrid[:96, :96]
-    nuclei = (np.hypot(ys - 25, xs - 25) < 9) | (np.hypot(ys - 70, xs - 65) < 12)
-    assert np.array_equal(darken_nuclei(rng, tile, nuclei, 0.0), tile)
-    dark = darken_nuclei(rng, tile, nuclei, 1.0)
-    # The colours' round trip through stains costs a grey level.
-    far = (np.hypot(ys - 25, xs - 25) > 14) & (np.hypot(ys - 70, xs - 65) > 17)
-    assert np.abs(dark[far].astype(int) - tile[far]).max() <= 2
-    for inside in (np.hypot(ys - 25, xs - 25) < 5, np.hypot(ys - 70, xs - 65) < 8):
-        assert haematoxylin(dark)[inside].mean() > 1.15 * haematoxylin(tile)[inside].mean()
 
 
 def test_a_batch_depends_on_seed_and_step_alone(tmp_path: Path) -> None:

@@ -46,6 +46,15 @@ def test_the_wheel_is_what_runs_and_it_finds_what_it_ships(installed: Path) -> N
     assert all(name in files for name in ("standard.toml", "demo.toml", "import_detections.groovy"))
 
 
+def test_the_released_model_is_in_the_wheel_with_its_papers(installed: Path) -> None:
+    code = (
+        "from midog_qupath.models.find import released_model\n"
+        "print(*sorted(p.name for p in released_model().parent.iterdir()))"
+    )
+    files = run(installed, code).stdout.split()
+    assert {"model.safetensors", "LICENSE.md", "MODEL_CARD.md"} <= set(files)
+
+
 @pytest.mark.parametrize("name", ["info", "new", "export", "train", "annotate", "evaluate", "demo"])
 def test_every_command_of_the_wheel_explains_itself(installed: Path, name: str) -> None:
     shown = run(installed, "from midog_qupath.cli.main import main; main()", name, "--help").stdout

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from shapely.geometry import LineString, MultiPoint, MultiPolygon, Point, Polygon, box
 
@@ -447,6 +447,7 @@ near = st.tuples(st.floats(0, 8), st.floats(0, 8))
 
 @settings(deadline=None, max_examples=80)
 @given(st.lists(places, min_size=3, max_size=9) | st.lists(near, min_size=3, max_size=12))
+@example([(0, 0), (1, 1), (0, 1), (0, 2), (1, 1), (3.3e-17, 0)])
 def test_whatever_outline_a_network_makes_is_written_validly(ring: list[tuple[float, float]]) -> None:
     for geometry in (Polygon(ring), MultiPolygon([Polygon(ring), Polygon(ring[::-1])])):
         made = to_feature(detection(geometry))  # which validates

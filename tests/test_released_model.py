@@ -13,6 +13,7 @@ from inference_standin import Command, painted, painted_project
 from shapely.geometry import box
 
 from midog_qupath.evaluation.metrics import ScoredImage, pooled
+from midog_qupath.inference.adapt import Adapter, look_at
 from midog_qupath.inference.detect import detect
 from midog_qupath.learning.predict import ArraySlide
 from midog_qupath.learning.recipe import load_recipe
@@ -73,10 +74,12 @@ def test_it_finds_mitoses_in_real_fields_that_it_learnt_from(bundle: Bundle, dat
     folder = data_dir / "breast-mitosis"
     fields = json.loads((folder / "labels" / "fields.json").read_text(encoding="utf-8"))
     rich = sorted((f for f in fields if f["domain"] == "midesec"), key=lambda f: -len(f["objects"]))[:3]
+    slides = {field["file"]: _slide(folder / field["file"]) for field in rich}
+    looks = {name: look_at(bundle, slide, WORKING_MPP) for name, slide in slides.items()}
+    adapter = Adapter(bundle, looks, dict.fromkeys(slides, "midesec"))
     images = []
     for field in rich:
-        pixels = cv2.cvtColor(cv2.imread(str(folder / field["file"])), cv2.COLOR_BGR2RGB)
-        found = detect(ArraySlide(pixels), WORKING_MPP, bundle)
+        found = detect(slides[field["file"]], WORKING_MPP, adapter.bundle_for(field["file"]))
         truth = [(o["x"], o["y"]) for o in field["objects"] if o["label"] == "Mitosis"]
         images.append(
             ScoredImage(
@@ -86,3 +89,7 @@ def test_it_finds_mitoses_in_real_fields_that_it_learnt_from(bundle: Bundle, dat
             )
         )
     assert pooled(images, bundle.card.threshold).f1 > 0.5
+
+
+def _slide(path: Path) -> ArraySlide:
+    return ArraySlide(cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB))

@@ -11,28 +11,16 @@ import shapely
 from midog_qupath.dataset.format import ImageRow, ObjectRow
 from midog_qupath.dataset.overrides import ImageLine
 from midog_qupath.errors import DatasetError
-from midog_qupath.project.cases import object_case
+from midog_qupath.project.cases import CASE, DOMAIN, image_case, image_domain, object_case
 from midog_qupath.project.classes import ClassMap
 from midog_qupath.project.ground_truth import GroundTruth, LabelledObject
 from midog_qupath.project.model import ImageEntry
 from midog_qupath.units import MicronsPerPixel
 
-#: Image metadata in the project; ``labelled`` says the extent.
-CASE, DOMAIN, LABELLED, CELL_PX = "case", "domain", "labelled", "cell_px"
-#: Domain of images that say none: they are one domain together.
-NO_DOMAIN = "unknown"
+#: Image metadata in the project: the extent of labels, and the side of a mosaic's cells.
+LABELLED, CELL_PX = "labelled", "cell_px"
 #: Measurements of an annotation that hold experts' votes.
 VOTES_ATYPICAL, VOTES_TOTAL = "Atypical votes", "Votes"
-
-
-def image_case(entry: ImageEntry) -> str:
-    """The case of an image: its metadata ``case``, else every image is a case of its own."""
-    return entry.metadata.get(CASE) or entry.name
-
-
-def image_domain(entry: ImageEntry) -> str:
-    """The domain of an image: its metadata ``domain``, else ``unknown``."""
-    return entry.metadata.get(DOMAIN) or NO_DOMAIN
 
 
 def with_overrides(entry: ImageEntry, line: ImageLine | None, whole: bool) -> ImageEntry:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from midog_qupath.errors import MidogError
 from midog_qupath.evaluation.matching import Points
 from midog_qupath.evaluation.truth import ImageTruth
+from midog_qupath.inference.adapt import Adapter, Look, look_at
 from midog_qupath.inference.detect import classify_at, detect
 from midog_qupath.inference.forward import CANDIDATE_FLOOR, atypical_given_mitosis
 from midog_qupath.models.bundle import Bundle
+from midog_qupath.progress import Progress
 from midog_qupath.project.classes import ClassMap
 from midog_qupath.project.geojson import read_features
 from midog_qupath.project.model import ImageEntry, PathObject
@@ -69,25 +72,56 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True)
 class ModelPredictor:
-    """Runs a model. ``threshold``: mitosis probability, ``mpp``: for images whose pixel size is unknown."""
+    """Runs a model, as used to each image under its entry's id.
 
-    bundle: Bundle
+    ``threshold``: mitosis probability, ``mpp``: for images whose pixel size is unknown.
+    """
+
+    adapter: Adapter
     threshold: float
     mpp: float | None = None
+    unreadable: Mapping[str, MidogError] = field(default_factory=dict)
+
+    @classmethod
+    def used_to(
+        cls,
+        bundle: Bundle,
+        images: Sequence[ImageTruth],
+        threshold: float,
+        mpp: float | None,
+        progress: Progress,
+    ) -> Self:
+        """Get a model used to the images that are measured; those that cannot be read fail in ``predict``."""
+        looks: dict[str, Look] = {}
+        unreadable: dict[str, MidogError] = {}
+        with progress.task("looking at the stain", len(images), "images") as advance:
+            for image in images:
+                try:
+                    with open_entry(image.entry) as slide:
+                        pixel = resolve_mpp(image.entry, slide, mpp)
+                        looks[image.entry.entry_id] = look_at(bundle, slide, pixel.mpp, image.cell_px)
+                except MidogError as error:
+                    unreadable[image.entry.entry_id] = error
+                advance(1)
+        domains = {image.entry.entry_id: image.domain for image in images}
+        return cls(Adapter(bundle, looks, domains), threshold, mpp, unreadable)
 
     def predict(self, image: ImageTruth) -> Prediction:
         """Candidates and detections in the labelled area; the classifier's answer at every typed figure."""
-        lowest = min(self.threshold, self.bundle.calibrated_mitosis(CANDIDATE_FLOOR))
+        if image.entry.entry_id in self.unreadable:
+            raise self.unreadable[image.entry.entry_id]
         with open_entry(image.entry) as slide:
             mpp = resolve_mpp(image.entry, slide, self.mpp).mpp
+            bundle = self.adapter.bundle_for(image.entry.entry_id)
+            lowest = min(self.threshold, bundle.calibrated_mitosis(CANDIDATE_FLOOR))
             found = []
             if image.area is not None:
                 found = detect(
-                    slide, mpp, self.bundle, image.area, minimum_probability=lowest, cell_px=image.cell_px
+                    slide, mpp, bundle, image.area, minimum_probability=lowest, cell_px=image.cell_px
                 )
-            classes = classify_at(slide, mpp, self.bundle, image.typed, image.cell_px)
-        atypical = atypical_given_mitosis(self.bundle, classes)
-        limit = self.bundle.card.atypical_threshold
+            classes = classify_at(slide, mpp, bundle, image.typed, image.cell_px)
+        atypical = atypical_given_mitosis(bundle, classes)
+        limit = bundle.card.atypical_threshold
         called = [UNKNOWN if p is None else ATYPICAL if p >= limit else NORMAL for p in atypical]
         points = _points([(d.x, d.y) for d in found])
         probabilities = np.array([d.mitosis_probability for d in found], dtype=np.float64)

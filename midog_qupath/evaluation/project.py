@@ -56,7 +56,7 @@ def evaluate_model(
     bundle = load_bundle(model, device)
     truth = _truth(project, store, bundle.card, options)
     threshold = bundle.card.threshold if options.threshold is None else options.threshold
-    predictor = ModelPredictor(bundle, threshold, options.mpp)
+    predictor = ModelPredictor.used_to(bundle, truth.images, threshold, options.mpp, progress)
     result = _measure(truth, predictor, f"model {model}", threshold, options, progress)
     _save(model.parent, project, result, progress)
     return result

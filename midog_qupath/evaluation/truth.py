@@ -11,10 +11,9 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from midog_qupath.dataset.collect import image_case, image_domain
 from midog_qupath.evaluation.matching import Points
 from midog_qupath.inference.areas import cell_side
-from midog_qupath.project.cases import object_case
+from midog_qupath.project.cases import image_case, image_domain, object_case
 from midog_qupath.project.classes import ClassMap
 from midog_qupath.project.ground_truth import GroundTruth, LabelledObject, ground_truth
 from midog_qupath.project.model import ImageEntry, ObjectKind, PathObject, Project

@@ -18,11 +18,13 @@ from shapely.geometry.base import BaseGeometry
 
 from midog_qupath.detection import Detection
 from midog_qupath.errors import MidogError, ProjectError, SlideError
+from midog_qupath.inference.adapt import Adapter, Look, look_at
 from midog_qupath.inference.areas import Job, area_of_file, cell_side, union_of_areas
 from midog_qupath.inference.detect import detect
 from midog_qupath.learning.versions import software_versions
 from midog_qupath.models.bundle import Bundle
 from midog_qupath.progress import Progress
+from midog_qupath.project.cases import image_domain
 from midog_qupath.project.classes import ClassMap
 from midog_qupath.project.disk import writing
 from midog_qupath.project.geojson import write_features
@@ -119,10 +121,12 @@ def annotate_project(
     with writing(sidecars):
         sidecars.mkdir(parents=True, exist_ok=True)
     results: list[ImageResult] = []
+    adapter = _used_to(bundle, jobs, unreadable, progress)
+    jobs = [job for job in jobs if job.entry.name not in unreadable]
     with progress.task("searching", round(sum(job.mm2 for job in jobs), 3), "mm²") as advance:
         for job in jobs:
             try:
-                detections = _search(job, bundle, run.threshold, advance)
+                detections = _search(job, adapter.bundle_for(job.entry.entry_id), run.threshold, advance)
             except SlideError as error:
                 unreadable[job.entry.name] = error
                 continue
@@ -242,6 +246,22 @@ def _new_run(project: Project, bundle: Bundle, model: Path, options: AnnotateOpt
         class_map=options.class_map,
         software=software_versions(),
     )
+
+
+def _used_to(
+    bundle: Bundle, jobs: Sequence[Job], unreadable: dict[str, MidogError], progress: Progress
+) -> Adapter:
+    """The model, used to each image under its entry's id; images of one domain share what they show."""
+    looks: dict[str, Look] = {}
+    with progress.task("looking at the stain", len(jobs), "images") as advance:
+        for job in jobs:
+            try:
+                with open_entry(job.entry) as slide:
+                    looks[job.entry.entry_id] = look_at(bundle, slide, job.pixel.mpp, job.cell_px)
+            except SlideError as error:
+                unreadable[job.entry.name] = error
+            advance(1)
+    return Adapter(bundle, looks, {job.entry.entry_id: image_domain(job.entry) for job in jobs})
 
 
 def _search(job: Job, bundle: Bundle, threshold: float, advance: Callable[[float], None]) -> list[Detection]:

@@ -19,3 +19,9 @@ def choose_device(name: str) -> str:
     if not available.get(name, False):
         raise ModelError(f"This machine has no usable device {name}.", "Leave out --device, or give cpu.")
     return name
+
+
+def device_name(device: str) -> str:
+    """The model of an accelerator by CUDA's name for it; of other devices their kind."""
+    kind = torch.device(device)
+    return torch.cuda.get_device_name(kind) if kind.type == "cuda" else kind.type

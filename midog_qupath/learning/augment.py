@@ -16,9 +16,6 @@ from midog_qupath.learning.stain import concentrations, from_concentrations, sta
 
 Rng = np.random.Generator
 
-#: Haematoxylin of a darkened nucleus relative to what it was.
-_DARKER = (1.3, 3.5)
-
 
 @dataclass(frozen=True)
 class Placement:
@@ -112,29 +109,6 @@ def recolour(rng: Rng, tile: NDArray[np.uint8], recipe: AugmentationRecipe) -> N
     if recipe.jpeg and rng.random() < recipe.jpeg:
         tile = _compress(tile, int(rng.integers(40, 95)))
     return tile
-
-
-def darken_nuclei(
-    rng: Rng, tile: NDArray[np.uint8], nuclei: NDArray[np.bool_], share: float
-) -> NDArray[np.uint8]:
-    """Show some normal nuclei of a tile (h, w, 3) as dark and as smooth as pyknotic ones; ``nuclei`` (h, w).
-
-    Few look-alikes are labelled, and what is merely dark is what a network first takes for a mitosis.
-    """
-    count, parts = cv2.connectedComponents(nuclei.astype(np.uint8), connectivity=4)
-    chosen = rng.random(count) < share
-    chosen[0] = False
-    if not chosen.any():
-        return tile
-    least, most = np.log(_DARKER)
-    gains = np.where(chosen, np.exp(rng.uniform(least, most, count)), 1).astype(np.float32)
-    stains = concentrations(tile)
-    smoother = cv2.GaussianBlur(stains[..., 0], (0, 0), rng.uniform(1, 4))
-    mixed = np.where(chosen[parts], np.float32(rng.random()), np.float32(0))
-    # A nucleus has no sharper border than its surroundings allow.
-    gain, mixed = cv2.GaussianBlur(np.dstack([gains[parts], mixed]), (0, 0), 1.2).transpose(2, 0, 1)
-    stains[..., 0] = gain * (stains[..., 0] * (1 - mixed) + smoother * mixed)
-    return from_concentrations(stains, stain_matrix())
 
 
 def _restain(rng: Rng, tile: NDArray[np.uint8], strength: float) -> NDArray[np.uint8]:

@@ -13,6 +13,7 @@ from midog_qupath.inference.detect import POSITION_WINDOW, detect
 from midog_qupath.learning.calibration import fit_calibration
 from midog_qupath.learning.ground import Ground
 from midog_qupath.learning.predict import ArraySlide
+from midog_qupath.learning.recipe import OperatingPointRecipe
 from midog_qupath.learning.scoring import score_fields, score_types
 from midog_qupath.models.bundle import Bundle, OperatingPoint
 from midog_qupath.models.calibration import Calibration
@@ -23,20 +24,38 @@ from midog_qupath.units import WORKING_MPP
 _FEWEST = 4
 
 
-def choose_operating_point(
-    bundle: Bundle, ground: Ground | None, verifier_weight: float, progress: Progress
-) -> OperatingPoint:
+def unchosen(recipe: OperatingPointRecipe) -> OperatingPoint:
+    """How a model of this recipe scores candidates, and thresholds that no cases have chosen."""
+    return OperatingPoint(
+        # Relative to its nuclei a network that is sure of itself puts mitoses here, whatever the source.
+        threshold=0.93 if recipe.nuclei_quantile else 0.5,
+        verifier_weight=recipe.verifier_weight,
+        statistics_share=recipe.statistics_share,
+        nuclei_quantile=recipe.nuclei_quantile,
+    )
+
+
+def scores_alike(one: OperatingPoint, other: OperatingPoint) -> bool:
+    """Whether a threshold of one means the same for the other."""
+    return all(
+        getattr(one, name) == getattr(other, name)
+        for name in ("verifier_weight", "statistics_share", "nuclei_quantile")
+    )
+
+
+def choose_operating_point(bundle: Bundle, ground: Ground | None, progress: Progress) -> OperatingPoint:
     """Thresholds and calibrations from ``bundle``'s own predictions for ``ground``'s cases.
 
-    ``bundle`` must already mix in the classifier by ``verifier_weight``; see :func:`operating_point_from`.
+    They are for candidates scored as ``bundle`` scores them; see :func:`operating_point_from`.
     """
+    point = bundle.card.operating_point
     if ground is None:
-        return OperatingPoint(verifier_weight=verifier_weight)
+        return point
     plain = bundle.uncalibrated()
     images = score_fields(plain, ground, progress)
     types = score_types(plain, ground)
     cases = f"{len(images)} labelled areas of the validation cases"
-    return operating_point_from(images, types.is_atypical, types.probabilities, cases, verifier_weight)
+    return operating_point_from(images, types.is_atypical, types.probabilities, cases, point)
 
 
 def operating_point_from(
@@ -44,7 +63,7 @@ def operating_point_from(
     typed_labels: NDArray[np.bool_],
     typed_probabilities: NDArray[np.float64],
     chosen_on: str,
-    verifier_weight: float,
+    scored: OperatingPoint,
 ) -> OperatingPoint:
     """Calibrations, and on calibrated probabilities the best pooled F1 and the best balanced accuracy.
 
@@ -60,20 +79,18 @@ def operating_point_from(
         (N,) whether a mitosis of known type is atypical, and P(atypical | mitosis); empty for none.
     chosen_on
         In words, the ground and who predicted it; the number of mitoses is put before it.
-    verifier_weight
-        Share of the classifier with which the candidates were scored.
+    scored
+        How the candidates were scored.
 
     Returns
     -------
-    Where too little is labelled, the default thresholds stay, uncalibrated, and the result says so.
+    ``scored`` with other thresholds and calibrations; its own stay where too little is labelled.
     """
-    return OperatingPoint.model_validate(
-        {
-            "verifier_weight": verifier_weight,
-            **_for_mitoses(images, chosen_on),
-            **_for_types(typed_labels, typed_probabilities, chosen_on),
-        }
-    )
+    chosen = {
+        **_for_mitoses(images, chosen_on),
+        **_for_types(typed_labels, typed_probabilities, chosen_on),
+    }
+    return OperatingPoint.model_validate({**dict(scored), **chosen})
 
 
 def _for_mitoses(images: Sequence[ScoredImage], chosen_on: str) -> dict[str, object]:
@@ -144,5 +161,6 @@ def estimate_seconds(bundle: Bundle, ground: Ground | None) -> float:
         began = time.perf_counter()
         detect(ArraySlide(sample), WORKING_MPP, bundle, minimum_probability=1.0)
         times.append(time.perf_counter() - began)
-    # Half as much again for candidates, which an untrained network does not have.
-    return float(1.5 * min(times) * work_px / (sample.shape[0] * sample.shape[1]))
+    # Half as much again for candidates, which an untrained network does not have; two looks beforehand.
+    passes = 3.5 if bundle.card.operating_point.adapts else 1.5
+    return float(passes * min(times) * work_px / (sample.shape[0] * sample.shape[1]))

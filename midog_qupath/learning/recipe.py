@@ -52,8 +52,6 @@ class AugmentationRecipe(_Strict):
     scale: tuple[float, float] = (0.65, 1.7)
     shift_px: float = Field(default=20.0, ge=0)
     stain: float = Field(default=0.4, ge=0)
-    #: Share of normal nuclei shown as dark as pyknotic ones.
-    darken: float = Field(default=0.0, ge=0, le=1)
     brightness: float = Field(default=0.08, ge=0)
     #: Standard deviation of the widest blur, in working pixels.
     blur: float = Field(default=1.2, ge=0)
@@ -118,9 +116,17 @@ class StudentRecipe(_Strict):
 
 
 class OperatingPointRecipe(_Strict):
-    """How the threshold is chosen on the left-out validation cases."""
+    """How the threshold is chosen on the left-out validation cases.
 
-    verifier_weight: float = Field(default=0.5, ge=0, le=1)
+    ``verifier_weight``: share of the classifier in the mitosis probability. 0, because the classifier
+    takes the look-alikes of a source that it has not seen for mitoses more readily than the UNet does.
+    ``statistics_share``, ``nuclei_quantile``: how the model gets used to an image before it is searched
+    (:mod:`midog_qupath.inference.adapt`); 0 switches either off.
+    """
+
+    verifier_weight: float = Field(default=0.0, ge=0, le=1)
+    statistics_share: float = Field(default=0.3, ge=0, le=1)
+    nuclei_quantile: float = Field(default=0.98, ge=0, lt=1)
 
 
 class Recipe(_Strict):

@@ -9,13 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midog_qupath.evaluation.metrics import ScoredImage
+from midog_qupath.inference.adapt import Adapter, look_at
 from midog_qupath.inference.detect import classify_at, detect
 from midog_qupath.inference.forward import CANDIDATE_FLOOR, atypical_given_mitosis
 from midog_qupath.learning.ground import AreaGround, Ground
+from midog_qupath.learning.labels import Label
 from midog_qupath.learning.predict import ArraySlide, cell_side
 from midog_qupath.models.bundle import Bundle
 from midog_qupath.models.student import MITOSIS
-from midog_qupath.progress import Progress
+from midog_qupath.progress import SILENT, Progress
 from midog_qupath.units import WORKING_MPP
 
 
@@ -33,12 +35,23 @@ def score_fields(bundle: Bundle, ground: Ground, progress: Progress) -> list[Sco
     ``bundle`` must not be calibrated: candidates are those of the detection's floor.
     """
     fields = [area for area in ground.areas if area.exhaustive.any()]
+    adapter = used_to(bundle, fields, ground, progress)
     scored = []
     with progress.task("choosing the threshold", len(fields), "areas") as advance:
         for area in fields:
-            scored.append(_score(bundle, area))
+            scored.append(_score(adapter.bundle_for(area.row.file), area))
             advance(1)
     return scored
+
+
+def used_to(bundle: Bundle, areas: Sequence[AreaGround], ground: Ground, progress: Progress) -> Adapter:
+    """The model, used to each area under the name of its file."""
+    looks = {}
+    with progress.task("looking at the stain", len(areas), "areas") as advance:
+        for area in areas:
+            looks[area.row.file] = look_at(bundle, ArraySlide(area.pixels), WORKING_MPP, cell_side(area))
+            advance(1)
+    return Adapter(bundle, looks, {area.row.file: ground.domains[area.domain] for area in areas})
 
 
 def _score(bundle: Bundle, area: AreaGround) -> ScoredImage:
@@ -55,17 +68,21 @@ def _score(bundle: Bundle, area: AreaGround) -> ScoredImage:
 
 def score_types(bundle: Bundle, ground: Ground) -> TypedScores:
     """The model's opinion of every mitosis of known type; none where it was not taught types."""
-    scores = [_types(bundle, area) for area in ground.areas] if bundle.card.has_atypical else []
+    typed = [area for area in ground.areas if bundle.card.has_atypical and _typed(area)]
+    adapter = used_to(bundle, typed, ground, SILENT)
+    scores = [_types(adapter.bundle_for(area.row.file), area) for area in typed]
     return TypedScores(
         np.concatenate([np.empty(0, dtype=bool), *(s.is_atypical for s in scores)]),
         np.concatenate([np.empty(0), *(s.probabilities for s in scores)]),
     )
 
 
+def _typed(area: AreaGround) -> list[Label]:
+    return [label for label in area.labels if label.row.role in ("normal", "atypical")]
+
+
 def _types(bundle: Bundle, area: AreaGround) -> TypedScores:
-    typed = [label for label in area.labels if label.row.role in ("normal", "atypical")]
-    if not typed:
-        return TypedScores(np.empty(0, bool), np.empty(0))
+    typed = _typed(area)
     points = np.array([(label.x, label.y) for label in typed], dtype=np.float64)
     classes = classify_at(ArraySlide(area.pixels), WORKING_MPP, bundle, points, cell_side(area))
     probability: Sequence[float | None] = atypical_given_mitosis(bundle, classes)

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from midog_qupath.learning.augment import Placement, Rng, darken_nuclei, place, recolour, warp, warp_labels
+from midog_qupath.learning.augment import Placement, Rng, place, recolour, warp, warp_labels
 from midog_qupath.learning.ground import Ground, Spot, SpotSet, Window
 from midog_qupath.learning.recipe import AugmentationRecipe, SamplingRecipe
 from midog_qupath.learning.seeds import IGNORE
@@ -100,13 +100,9 @@ class TileSource:
         seen = self._as_in_a_cell(rng, spot)
         pixels, labels, origin = self.ground.window(seen, placement.bounds())
         local = placement.seen_from(origin)
-        known = warp_labels(labels, local, IGNORE)
-        image = warp(pixels, local)
-        if self.augmentation.darken:
-            image = darken_nuclei(rng, image, known == NUCLEUS, self.augmentation.darken)
-        image = recolour(rng, image, self.augmentation)
+        image = recolour(rng, warp(pixels, local), self.augmentation)
         middle = slice(self.stride // 2, None, self.stride)
-        target = known[middle, middle]
+        target = warp_labels(labels, local, IGNORE)[middle, middle]
         components, classes = _components(rng, target)
         candidates = self._candidates(spot, seen.window, placement) + self._nuclei(components, classes)
         return _Tile(image, target, components, classes, spot.domain, candidates)

@@ -12,11 +12,17 @@ from typing import Any
 from midog_qupath.dataset.format import ImageRow, ObjectRow
 from midog_qupath.dataset.store import Dataset
 from midog_qupath.errors import DatasetError, RecipeError
+from midog_qupath.inference.device import device_name
 from midog_qupath.learning.distributed import Team
 from midog_qupath.learning.fitting import fit_recipe, knows_types
 from midog_qupath.learning.ground import Ground, gather
 from midog_qupath.learning.objective import choose_compute
-from midog_qupath.learning.operating_point import choose_operating_point, estimate_seconds
+from midog_qupath.learning.operating_point import (
+    choose_operating_point,
+    estimate_seconds,
+    scores_alike,
+    unchosen,
+)
 from midog_qupath.learning.recipe import Recipe
 from midog_qupath.learning.runlog import RunLog, draw_curves
 from midog_qupath.learning.student import study
@@ -27,7 +33,6 @@ from midog_qupath.learning.workfolder import WorkFolder
 from midog_qupath.models.bundle import (
     Bundle,
     BundleCard,
-    OperatingPoint,
     load_bundle,
     round_weights,
     save_bundle,
@@ -102,7 +107,7 @@ def train(datasets: Sequence[Dataset], options: TrainOptions, progress: Progress
     )
     student = study(training, teach(training))
     if team.first:
-        _finish(training, student, validation)
+        _finish(training, student, validation, start)
     team.wait()
     return folder.model
 
@@ -134,6 +139,7 @@ def _card(datasets: Sequence[Dataset], options: TrainOptions, recipe: Recipe, gr
         dataset_sha256=tuple(data.sha256 for data in datasets),
         recipe=recipe.model_dump(mode="json"),
         software=software_versions(),
+        device=device_name(options.device),
     )
 
 
@@ -153,16 +159,21 @@ def _seconds_after(card: BundleCard, validation: Ground | None, options: TrainOp
     if options.seconds is None:
         return 0.0
     untrained = Student(card.network).eval().to(options.device)
+    point = unchosen(Recipe.model_validate(card.recipe).operating_point)
+    card = card.model_copy(update={"operating_point": point})
     return estimate_seconds(Bundle(card, untrained, ""), validation)
 
 
-def _finish(training: Training, student: Student, validation: Ground | None) -> None:
+def _finish(training: Training, student: Student, validation: Ground | None, start: Bundle | None) -> None:
     """Choose the operating point, write the bundle and the curves, remove the work files."""
-    weight = training.recipe.operating_point.verifier_weight
-    card = training.card.model_copy(update={"operating_point": OperatingPoint(verifier_weight=weight)})
+    before = unchosen(training.recipe.operating_point)
+    if start and scores_alike(before, start.card.operating_point):
+        # Better than none: cases that chose it were left out of the model that this one continues.
+        before = start.card.operating_point
+    card = training.card.model_copy(update={"operating_point": before})
     round_weights(student)
     bundle = Bundle(card, student.eval(), "")
-    point = choose_operating_point(bundle, validation, weight, training.progress)
+    point = choose_operating_point(bundle, validation, training.progress)
     tuned = _cases(validation) if validation else ()
     card = card.model_copy(update={"operating_point": point, "tuned_cases": tuned})
     save_bundle(training.folder.model, card, student)

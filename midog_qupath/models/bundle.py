@@ -33,8 +33,11 @@ class OperatingPoint(BaseModel):
 
     ``threshold``, ``atypical_threshold``: on calibrated probabilities. ``verifier_weight``: share of the
     classifier in the mitosis probability (0 = segmentation alone). ``chosen_on``: in words, the split and
-    number of mitoses that chose the thresholds. ``mitosis_calibration``, ``atypical_calibration``: of the
-    mitosis probability and of P(atypical | mitosis); None: as the network says.
+    number of mitoses that chose the thresholds. ``statistics_share``: share of an image's own statistics in
+    batch normalisation; ``nuclei_quantile``: from which quantile of the nuclei's log-odds those of
+    candidates count; 0 switches either off (:mod:`midog_qupath.inference.adapt`). ``mitosis_calibration``,
+    ``atypical_calibration``: of the mitosis probability and of P(atypical | mitosis); None: as the network
+    says.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,9 +45,16 @@ class OperatingPoint(BaseModel):
     threshold: float = Field(default=0.5, ge=0, le=1)
     atypical_threshold: float = Field(default=0.5, ge=0, le=1)
     verifier_weight: float = Field(default=0.0, ge=0, le=1)
+    statistics_share: float = Field(default=0.0, ge=0, le=1)
+    nuclei_quantile: float = Field(default=0.0, ge=0, lt=1)
     chosen_on: str = "default: no left-out cases to choose on"
     mitosis_calibration: Calibration | None = None
     atypical_calibration: Calibration | None = None
+
+    @property
+    def adapts(self) -> bool:
+        """Whether the model gets used to an image before it is searched."""
+        return self.statistics_share > 0 or self.nuclei_quantile > 0
 
     def uncalibrated(self) -> OperatingPoint:
         """The same decisions on the probabilities that the network says."""
@@ -62,6 +72,10 @@ def _invert(calibration: Calibration | None, probability: float) -> float:
     if calibration is None:
         return probability
     return float(calibration.invert(np.array([probability]))[0])
+
+
+def _shift(probability: float, by: float) -> float:
+    return float(sigmoid(log_odds(np.array([probability])) + by)[0]) if by else probability
 
 
 class BundleCard(BaseModel):
@@ -85,6 +99,8 @@ class BundleCard(BaseModel):
     dataset_sha256: tuple[str, ...] = ()
     recipe: dict[str, Any] = Field(default_factory=dict)
     software: dict[str, str] = Field(default_factory=dict)
+    #: What it was trained on: "cpu", or the name of the accelerator.
+    device: str = ""
     notes: tuple[str, ...] = ()
     #: Terms of use in one line, where they are not those of the user's own data.
     licence: str = ""
@@ -107,11 +123,16 @@ class BundleCard(BaseModel):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A loaded model: card, network in evaluation mode, and the sha256 of its file."""
+    """A loaded model: card, network in evaluation mode, and the sha256 of its file.
+
+    ``nuclei_log_odds``: from which log-odds those of candidates count, 0 for a model that is used to no
+    image.
+    """
 
     card: BundleCard
     network: Student
     sha256: str
+    nuclei_log_odds: float = 0.0
 
     def normalise(self, images: Tensor) -> Tensor:
         """(B, H, W, 3) uint8 to (B, 3, H, W) float as the network expects it."""
@@ -123,16 +144,20 @@ class Bundle:
         """Calibrated mitosis probability (N,) of segmentation peaks (N,), classifier probabilities (N, 3)."""
         point = self.card.operating_point
         mixed = combine(peaks, class_probabilities, point.verifier_weight)
+        if self.nuclei_log_odds:
+            mixed = sigmoid(log_odds(mixed) - self.nuclei_log_odds)
         return point.mitosis_calibration.apply(mixed) if point.mitosis_calibration else mixed
 
     def calibrated_mitosis(self, probability: float) -> float:
         """What :meth:`score` makes of this probability of the network and its verifier."""
         calibration = self.card.operating_point.mitosis_calibration
-        return float(calibration.apply(np.array([probability]))[0]) if calibration else probability
+        shifted = _shift(probability, -self.nuclei_log_odds)
+        return float(calibration.apply(np.array([shifted]))[0]) if calibration else shifted
 
     def uncalibrated_mitosis(self, probability: float) -> float:
-        """The mitosis probability before calibration that :meth:`score` turns into this one."""
-        return _invert(self.card.operating_point.mitosis_calibration, probability)
+        """The mitosis probability of the network and its verifier that :meth:`score` turns into this one."""
+        shifted = _invert(self.card.operating_point.mitosis_calibration, probability)
+        return _shift(shifted, self.nuclei_log_odds)
 
     def calibrate_atypical(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
         """Calibrated (N,) of the network's (N,) P(atypical | mitosis)."""

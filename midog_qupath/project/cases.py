@@ -1,6 +1,23 @@
-"""Which case an object belongs to: what a split must never cut."""
+"""Which case and which domain an image or object belongs to; a split must never cut a case."""
 
 from __future__ import annotations
+
+from midog_qupath.project.model import ImageEntry
+
+#: Image metadata in the project.
+CASE, DOMAIN = "case", "domain"
+#: Domain of images that say none: they are one domain together.
+NO_DOMAIN = "unknown"
+
+
+def image_case(entry: ImageEntry) -> str:
+    """The case of an image: its metadata ``case``, else every image is a case of its own."""
+    return entry.metadata.get(CASE) or entry.name
+
+
+def image_domain(entry: ImageEntry) -> str:
+    """The domain of an image: its metadata ``domain``, else ``unknown``."""
+    return entry.metadata.get(DOMAIN) or NO_DOMAIN
 
 
 def object_case(image_case: str, object_name: str | None, in_mosaic: bool) -> str:

@@ -7,7 +7,7 @@ import shapely
 from shapely.geometry import LineString, MultiPoint, Point, Polygon
 from shapely.geometry.base import BaseGeometry
 
-from midog_qupath.project.shapes import GRID, SMALLEST_AREA
+from midog_qupath.project.shapes import GRID, SMALLEST_AREA, valid_near_grid
 
 
 def polygons_of(geometry: BaseGeometry) -> list[Polygon]:
@@ -40,7 +40,7 @@ def on_grid(geometry: BaseGeometry) -> BaseGeometry | None:
     if isinstance(geometry, (Point, MultiPoint, LineString)):
         return shapely.transform(shapely.force_2d(geometry), lambda places: places.round(2))
     # Each polygon by itself: where two parts overlap, the whole is their union.
-    valid = [part for polygon in polygons_of(geometry) for part in polygons_of(shapely.make_valid(polygon))]
+    valid = [part for polygon in polygons_of(geometry) for part in polygons_of(valid_near_grid(polygon))]
     snapped = shapely.set_precision(shapely.union_all(valid), GRID)
     parts = [part for part in polygons_of(snapped) if part.area >= SMALLEST_AREA]
     if not parts:

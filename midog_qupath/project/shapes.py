@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 from shapely.geometry import Polygon
 from shapely.geometry.base import BaseGeometry
-from shapely.validation import make_valid
 
 from midog_qupath.project.model import PathObject
 from midog_qupath.units import SlidePixels
@@ -65,6 +64,11 @@ def same_bounds(one: Sequence[float], other: Sequence[float]) -> bool:
     return bool(np.abs(np.subtract(one, other)).max() <= _tolerance(one))
 
 
+def valid_near_grid(polygon: Polygon) -> BaseGeometry:
+    """A polygon made valid, its corners on the grid: those that all but coincide break the later snapping."""
+    return shapely.make_valid(shapely.set_precision(polygon, GRID, mode="pointwise"))
+
+
 def storable(outline: Polygon) -> Polygon | None:
     """An outline as every QuPath takes it: one valid ring on the 0.01 px grid, or None if nothing is left.
 
@@ -72,7 +76,7 @@ def storable(outline: Polygon) -> Polygon | None:
     """
     if not np.all(np.isfinite(shapely.get_coordinates(outline))):
         return None
-    snapped = shapely.set_precision(make_valid(Polygon(outline.exterior)), GRID)
+    snapped = shapely.set_precision(valid_near_grid(Polygon(outline.exterior)), GRID)
     parts = [part for part in shapely.get_parts(snapped) if isinstance(part, Polygon)]
     largest = max(parts, key=lambda part: part.area, default=None)
     if largest is None or largest.area < SMALLEST_AREA:

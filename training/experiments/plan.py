@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,16 +22,10 @@ class _Strict(BaseModel):
 
 
 class RowPlan(_Strict):
-    """One row of a table. ``set``: recipe keys that differ from the row before (or from the base).
-
-    ``continues``: name of a row before it, whose model of the same fold and seed this one starts from.
-    ``steps``: other number of steps than the plan's.
-    """
+    """One row of a table. ``set``: recipe keys that differ from the row before (or from the base)."""
 
     name: str
     learner: Learner = "student"
-    continues: str | None = None
-    steps: int | None = Field(default=None, ge=2)
     set: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -62,7 +56,6 @@ class Row:
     name: str
     learner: Learner
     recipe: Recipe
-    continues: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,34 +91,14 @@ def load_experiment(name: str, steps: int | None = None) -> Experiment:
 
 
 def build_experiment(name: str, plan: Plan) -> Experiment:
-    """The experiment of a plan: overrides added up, steps shared out.
-
-    Raises
-    ------
-    RecipeError
-        A row sets a key that recipes do not have, or continues what is no row before it.
-    """
+    """The experiment of a plan: overrides added up, steps shared out."""
     changes = plan.set
-    rows: list[Row] = []
+    rows = []
     for order, row in enumerate(plan.rows):
-        if row.continues is not None:
-            _check_continues(plan, row.continues, rows)
         own = merged(changes, row.set)
-        recipe = _recipe(plan, row.name, own, row.steps or plan.steps)
-        rows.append(Row(order, row.name, row.learner, recipe, row.continues))
+        rows.append(Row(order, row.name, row.learner, _recipe(plan, row.name, own)))
         changes = own if plan.cumulative else changes
     return Experiment(name, plan, tuple(rows))
-
-
-def _check_continues(plan: Plan, name: str, rows: Sequence[Row]) -> None:
-    if name not in {row.name for row in rows}:
-        raise RecipeError(
-            f"A row of {plan.title!r} continues {name!r}, which is no row before it.", "Correct the name."
-        )
-    if not plan.keep_models:
-        raise RecipeError(
-            f"A row of {plan.title!r} continues {name!r}, whose models are not kept.", "Set keep_models."
-        )
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,7 +113,7 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return result
 
 
-def _recipe(plan: Plan, row: str, changes: Mapping[str, Any], steps: int) -> Recipe:
+def _recipe(plan: Plan, row: str, changes: Mapping[str, Any]) -> Recipe:
     values = merged(load_recipe(plan.base).model_dump(), changes)
     try:
         recipe = Recipe.model_validate({**values, "name": row, "description": plan.title})
@@ -148,7 +121,7 @@ def _recipe(plan: Plan, row: str, changes: Mapping[str, Any], steps: int) -> Rec
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "recipe"
         raise RecipeError(f"Row {row!r} of {plan.title}: {key}: {first['msg']}.", "Correct it.") from error
-    return share_steps(recipe, steps)
+    return share_steps(recipe, plan.steps)
 
 
 def share_steps(recipe: Recipe, steps: int) -> Recipe:

@@ -112,11 +112,10 @@ def _card_to_read(card: BundleCard, dataset: Dataset, tables: str) -> str:
 
 
 def _made(bench: Bench, steps: int | None) -> list[tuple[Run, RunResult]]:
-    """The runs of the last row and first seed of the released experiment that have a result."""
+    """The runs of the first row and seed of the released experiment that have a result."""
     experiment = load_experiment("released", steps)
     runs = runs_of(experiment, bench.dataset, experiment.plan.seeds[:1])
-    last = experiment.rows[-1].order
-    return [(run, result) for run in runs if run.row.order == last and (result := run.result(bench))]
+    return [(run, result) for run in runs if run.row.order == 0 and (result := run.result(bench))]
 
 
 def _with_operating_point(
@@ -130,7 +129,7 @@ def _with_operating_point(
         np.concatenate([result.types.scores() for result in in_domain]),
         f"{sources}, each predicted by a model of this recipe that had not seen it "
         "(types: of left-out cases of every scanner)",
-        bundle.card.operating_point.verifier_weight,
+        bundle.card.operating_point,
     )
     tuned = {field.case for result in left_out for field in result.fields}
     tuned |= {case for result in in_domain for case in result.types.cases}

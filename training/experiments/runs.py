@@ -15,7 +15,6 @@ import midog_qupath
 from midog_qupath import files
 from midog_qupath.dataset.store import Dataset
 from midog_qupath.errors import DatasetError
-from midog_qupath.inference.forward import network_device
 from midog_qupath.learning.recipe import Recipe
 from midog_qupath.learning.train import TrainOptions, train
 from midog_qupath.learning.versions import software_versions
@@ -54,17 +53,13 @@ class Bench:
 
 @dataclass(frozen=True)
 class Run:
-    """One run, not necessarily made yet. ``recipe`` has the run's seed; ``start`` as the row asks.
-
-    ``before``: the run of the row that this one continues.
-    """
+    """One run, not necessarily made yet. ``recipe`` has the run's seed; ``start`` as the row asks."""
 
     experiment: Experiment
     row: Row
     fold: Fold
     seed: int
     start: Start | None = None
-    before: Run | None = None
 
     @property
     def recipe(self) -> Recipe:
@@ -79,13 +74,12 @@ class Run:
     @property
     def sha256(self) -> str:
         """Digest of everything but the data that decides the result."""
-        before = self.start or self.before
         return digest(
             {
                 "recipe": self.recipe.model_dump(mode="json", exclude=NO_RESULT),
                 "learner": self.row.learner,
                 "splits": dict(self.fold.splits),
-                "start": before.sha256 if before else None,
+                "start": self.start.sha256 if self.start else None,
             }
         )
 
@@ -114,14 +108,11 @@ def runs_of(
     experiment: Experiment, dataset: Dataset, seeds: Sequence[int], start: Start | None = None
 ) -> Iterator[Run]:
     """All runs of an experiment, row by row; ``start`` for the rows that begin with a model."""
-    made: dict[tuple[str, str, int], Run] = {}
     for row in experiment.rows:
         begins = start if row.learner in ("fine-tune", "as-is") else None
         for seed in seeds:
             for fold in folds_of(experiment.name, dataset, seed):
-                before = made[row.continues, fold.name, seed] if row.continues else None
-                made[row.name, fold.name, seed] = Run(experiment, row, fold, seed, begins, before)
-                yield made[row.name, fold.name, seed]
+                yield Run(experiment, row, fold, seed, begins)
 
 
 def carry_out(run: Run, bench: Bench) -> RunResult:
@@ -136,8 +127,6 @@ def carry_out(run: Run, bench: Bench) -> RunResult:
     if done is not None:
         bench.progress.note(f"Done before: {describe(run)}")
         return done
-    if run.before and not run.before.model(bench).is_file():
-        carry_out(run.before, bench)
     bench.progress.note(f"Run: {describe(run)}")
     with timed(run.folder(bench) / "seconds.json") as spent:
         result = _LEARNERS[run.row.learner](run, bench)
@@ -168,24 +157,18 @@ def timed(file: Path) -> Iterator[Callable[[], float]]:
 
 
 def _student(run: Run, bench: Bench) -> RunResult:
-    """Train the student (from the model that the row starts with or continues, if any) and score it."""
+    """Train the student (from the row's start model if it has one) and score it."""
     data = apply_fold(bench.dataset, run.fold)
     folder = WorkFolder(run.folder(bench) / "train")
     if not folder.model.is_file():
         options = TrainOptions(
             out=folder.path,
             recipe=run.recipe,
-            start=_start_of(run, bench),
+            start=run.start.model if run.start else None,
             device=bench.device,
         )
         train([data], options, bench.progress)
     return score(run, bench, load_bundle(folder.model, bench.device))
-
-
-def _start_of(run: Run, bench: Bench) -> Path | None:
-    if run.before:
-        return run.before.model(bench)
-    return run.start.model if run.start else None
 
 
 def _as_is(run: Run, bench: Bench) -> RunResult:
@@ -224,7 +207,7 @@ def score(run: Run, bench: Bench, bundle: Bundle) -> RunResult:
             "own_atypical_threshold": point.atypical_threshold if chosen or own else None,
             "fields": score_fields(bundle, test, bench.progress) if test else (),
             "types": student_types(bundle, test) if test else TypeScores(),
-            "device": str(network_device(bundle)),
+            "device": bundle.card.device,
         }
     )
 
@@ -239,6 +222,8 @@ def _own_threshold(run: Run, point: OperatingPoint, chosen: bool) -> float | Non
 def _result(run: Run, bench: Bench, data: Dataset) -> RunResult:
     """A result that still lacks scores and seconds."""
     trained = [row for row in data.objects if row.split == "train" and row.role != "non_mitosis"]
+    recipe = run.recipe
+    teacher = recipe.teacher.steps * recipe.teacher.rounds if recipe.teacher.masks == "teacher" else 0
     trains = run.row.learner != "as-is"
     return RunResult(
         key=run.key,
@@ -247,19 +232,12 @@ def _result(run: Run, bench: Bench, data: Dataset) -> RunResult:
         recipe_sha256=run.sha256,
         dataset_sha256=bench.dataset.sha256,
         code_sha256=code_digest(),
-        steps=_steps(run) if trains else 0,
+        steps=recipe.student.steps + teacher if trains else 0,
         seconds=0.0,
         device=bench.device,
         software=software_versions(),
         mitoses_trained=len(trained) if trains else 0,
     )
-
-
-def _steps(run: Run) -> int:
-    """Training steps of a run and of those that it continues."""
-    recipe = run.recipe
-    teacher = recipe.teacher.steps * recipe.teacher.rounds if recipe.teacher.masks == "teacher" else 0
-    return recipe.student.steps + teacher + (_steps(run.before) if run.before else 0)
 
 
 def code_digest() -> str:
