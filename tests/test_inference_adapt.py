@@ -71,11 +71,17 @@ def test_the_quantile_of_nuclei_and_what_few_of_them_count_for():
     assert nuclei_log_odds([spread, counted(*np.linspace(5, 15, 4001), um2=1e7)], 0.5) == pytest.approx(
         5.0, abs=0.2
     )
+    # An exponential tail is drawn out right, and what sits in its last hundredths changes little.
+    tail = np.log(1 / np.linspace(1, 1e-5, 100_001)[:-1])
+    assert nuclei_log_odds([counted(*tail, um2=1e7)], 0.975) == pytest.approx(np.log(40), abs=0.1)
+    with_mitoses = np.concatenate([tail, np.full(1_500, 15.0)])
+    assert nuclei_log_odds([counted(*with_mitoses, um2=1e7)], 0.975) < np.log(40) + 0.7
     usual = nuclei_log_odds([np.zeros(len(EDGES) - 1)], 0.98)
-    few, many = (nuclei_log_odds([counted(-3.0, um2=um2)], 0.98) for um2 in (50, 1e7))
+    few, many = (nuclei_log_odds([counted(3.0, um2=um2)], 0.98) for um2 in (50, 1e7))
     assert usual == 6.0
     assert few == pytest.approx(usual, abs=0.1)
-    assert many == pytest.approx(-3.0, abs=0.3)
+    assert many == pytest.approx(3.0, abs=0.3)
+    assert nuclei_log_odds([counted(-9.0, um2=1e7)], 0.98) == 0.0
 
 
 def test_images_of_one_domain_share_the_measure_of_their_nuclei():

@@ -126,7 +126,7 @@ class OperatingPointRecipe(_Strict):
 
     verifier_weight: float = Field(default=0.0, ge=0, le=1)
     statistics_share: float = Field(default=0.3, ge=0, le=1)
-    nuclei_quantile: float = Field(default=0.98, ge=0, lt=1)
+    nuclei_quantile: float = Field(default=0.975, ge=0, lt=1)
 
 
 class Recipe(_Strict):
