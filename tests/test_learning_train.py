@@ -8,6 +8,7 @@ import torch
 from learning_data import make_dataset
 
 from midog_qupath.errors import DatasetError, ModelError, RecipeError
+from midog_qupath.learning.operating_point import unchosen
 from midog_qupath.learning.recipe import Recipe, load_recipe, recipe_names
 from midog_qupath.learning.runlog import read_log
 from midog_qupath.learning.train import TrainOptions, train
@@ -106,6 +107,22 @@ def test_training_continues_from_a_model(tmp_path: Path) -> None:
     first = train([data], TrainOptions(tmp_path / "first", short), Listener())
     second = train([data], TrainOptions(tmp_path / "second", short, start=first), Listener())
     assert load_bundle(second).card.network == TINY.network
+
+
+def test_thresholds_of_the_model_before_stay_where_no_case_can_choose_others(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "data")
+    first = train([data], TrainOptions(tmp_path / "first", TINY), Listener())
+    chosen = load_bundle(first).card.operating_point
+    assert "mitoses of" in chosen.chosen_on
+    short = TINY.model_copy(update={"student": TINY.student.model_copy(update={"steps": 3})})
+    without = make_dataset(tmp_path / "without", splits=("train",) * 6)
+    kept = train([without], TrainOptions(tmp_path / "kept", short, start=first), Listener())
+    assert load_bundle(kept).card.operating_point == chosen
+    # Scored in another way, they would mean something else.
+    plain = short.operating_point.model_copy(update={"nuclei_quantile": 0.0})
+    other = short.model_copy(update={"operating_point": plain})
+    changed = train([without], TrainOptions(tmp_path / "changed", other, start=first), Listener())
+    assert load_bundle(changed).card.operating_point == unchosen(plain)
 
 
 def test_what_was_learnt_from_a_model_keeps_its_terms_and_its_cases(tmp_path: Path) -> None:
