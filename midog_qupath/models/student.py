@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from segmentation_models_pytorch.encoders import get_encoder
 from torch import Tensor, nn
-from torchvision.ops import roi_align
+
+from midog_qupath.models.windows import sample_windows
 
 #: Pixel classes, in the order of the segmentation logits.
 BACKGROUND, NUCLEUS, HARD_NEGATIVE, MITOSIS = range(4)
@@ -167,23 +168,25 @@ class MultiScaleClassifier(nn.Module):
         # The feature maps may be bfloat16; the classifier looks at few pixels and stays float32.
         own = next(self.squeeze.parameters()).dtype
         squeezed = [conv(f.to(dtype=own)).float() for conv, f in zip(self.squeeze, features, strict=True)]
-        pooled = [
-            self._look(squeezed, positions.float(), window, trunk)
-            for window, trunk in zip(self.windows, self.trunks, strict=True)
-        ]
+        windows = torch.cat(
+            [
+                sample_windows(m, stride, positions.float(), self.windows, self._GRID)
+                for m, stride in zip(squeezed, self.strides, strict=True)
+            ],
+            dim=2,
+        )
+        seen = [trunk(window) for trunk, window in zip(self.trunks, windows, strict=True)]
+        pooled = [look(s) for s in seen for look in (_mean, _highest)]
         logits: Tensor = self.out(torch.cat(pooled, dim=1)).float()
         return logits
 
-    def _look(self, maps: list[Tensor], positions: Tensor, window_px: int, trunk: nn.Module) -> Tensor:
-        half = window_px / 2
-        index, y, x = positions.unbind(dim=1)
-        boxes = torch.stack([index, x - half, y - half, x + half, y + half], dim=1)
-        windows = [
-            roi_align(m, boxes, self._GRID, spatial_scale=1 / stride, sampling_ratio=1, aligned=True)
-            for m, stride in zip(maps, self.strides, strict=True)
-        ]
-        seen = trunk(torch.cat(windows, dim=1))
-        return torch.cat([seen.mean(dim=(2, 3)), seen.amax(dim=(2, 3))], dim=1)
+
+def _mean(maps: Tensor) -> Tensor:
+    return maps.mean(dim=(2, 3))
+
+
+def _highest(maps: Tensor) -> Tensor:
+    return maps.amax(dim=(2, 3))
 
 
 def _trunk(channels_in: int, channels: int) -> nn.Sequential:
