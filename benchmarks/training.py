@@ -1,9 +1,10 @@
 """Steps a second of the real student training against a bare forward and backward loop.
 
-Both run in turns in one process: a block of real steps (every part of the recipe: batches, losses,
-gradients' norm, optimiser, moving average, log), then a block of forward and backward passes of the same
-network on one batch of the same shape in the same precision and memory format. Prints the ratio of each
-pair of blocks; on a busy machine the ratio of processor time says more than that of wall time.
+They run in turns in one process: a block of real steps (every part of the recipe: batches, losses,
+gradients' norm, optimiser, moving average, log), then blocks of forward and backward passes of the same
+network on one batch of the same shape in the same precision and memory format: of the UNet alone, and of
+the UNet with the classifier at as many candidates as a training batch holds. Prints the ratio of each pair
+of blocks; on a busy machine the ratio of processor time says more than that of wall time.
 
     ./run bench training [--dataset DATASET] [--recipe standard] [--workers N] [--device auto]
 """
@@ -17,7 +18,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -68,10 +69,11 @@ class Spent:
 
 @dataclass
 class Turns:
-    """Listens to the training and, after each block of its steps, lets the bare loop run one."""
+    """Listens to the training and, after each block of its steps, lets each bare loop run one."""
 
-    bare: Callable[[int], None]
-    pairs: list[tuple[Spent, Spent]] = field(default_factory=list)
+    bare: Mapping[str, Callable[[int], None]]
+    real: list[Spent] = field(default_factory=list)
+    blocks: dict[str, list[Spent]] = field(default_factory=dict)
     _steps: int = -WARM_UP
     _began: Spent = field(default_factory=Spent.now)
 
@@ -85,13 +87,15 @@ class Turns:
             return
         self._steps += 1
         if self._steps == 0:
-            self.bare(WARM_UP)
+            for loop in self.bare.values():
+                loop(WARM_UP)
             self._began = Spent.now()
         elif self._steps == BLOCK:
-            between = Spent.now()
-            self.bare(BLOCK)
-            after = Spent.now()
-            self.pairs.append((between - self._began, after - between))
+            self.real.append(Spent.now() - self._began)
+            for name, loop in self.bare.items():
+                began = Spent.now()
+                loop(BLOCK)
+                self.blocks.setdefault(name, []).append(Spent.now() - began)
             self._steps, self._began = 0, Spent.now()
 
     def note(self, message: str) -> None:
@@ -101,19 +105,28 @@ class Turns:
         """Nothing to tell."""
 
 
-def bare_loop(training: Training) -> Callable[[int], None]:
-    """Forward and backward passes of the network alone, on one batch that never changes."""
+def bare_loop(training: Training, candidates: int) -> Callable[[int], None]:
+    """Forward and backward passes of the network alone, on one batch that never changes.
+
+    ``candidates``: how many the classifier looks at, in the middle of the tiles; 0 for the UNet alone.
+    """
     network = training.new_network().train()
     sampling, device = training.recipe.sampling, training.compute.device
     images = torch.randn(sampling.batch, 3, sampling.tile_px, sampling.tile_px, device=device)
     images = images.contiguous(memory_format=torch.channels_last)
+    positions = torch.full((candidates, 3), sampling.tile_px / 2, device=device)
+    positions[:, 0] = torch.arange(candidates, device=device) % sampling.batch
 
     def run(steps: int) -> None:
         for _ in range(steps):
             network.zero_grad(set_to_none=True)
             with training.compute.autocast():
-                logits = network(images).logits
-            logits.float().mean().backward()
+                output = network(images)
+                classes = network.classify(output.features, positions) if candidates else None
+            loss = output.logits.float().mean()
+            if classes is not None:
+                loss = loss + classes.float().mean()
+            loss.backward()
 
     return run
 
@@ -163,14 +176,18 @@ def prepare(dataset: Path, recipe: Recipe, device: str, folder: Path) -> tuple[W
     return training, Lesson(None, ground.with_maps(maps), SpotSet(()))
 
 
-def report(training: Watched, pairs: list[tuple[Spent, Spent]]) -> str:
+def candidates_of(training: Training, ground: Ground) -> int:
+    """How many candidates a training batch holds."""
+    with training.batches(ground, 0, SpotSet(())) as source:
+        return len(source.batch(0).positions)
+
+
+def report(training: Watched, turns: Turns) -> str:
     """What ran where, and how fast."""
     recipe, compute = training.recipe, training.compute
     sampling = recipe.sampling
-    steps = sum(BLOCK for _ in pairs)
-    waited = sum(source.waited for source in training.sources) / (steps + WARM_UP)
-    wall = [bare.wall / real.wall for real, bare in pairs]
-    cpu = [bare.cpu / real.cpu for real, bare in pairs]
+    steps = BLOCK * len(turns.real)
+    waited = training.sources[-1].waited / (steps + WARM_UP)
     workers = choose_workers(recipe.workers, compute.device.type)
     shape = f"{sampling.batch} x 3 x {sampling.tile_px} x {sampling.tile_px}"
     precision = "bf16 autocast" if compute.bf16 else "fp32"
@@ -179,12 +196,15 @@ def report(training: Watched, pairs: list[tuple[Spent, Spent]]) -> str:
         f"device       {compute.device}, {torch.get_num_threads()} threads, load {load()}",
         f"network      {recipe.network.encoder}, {precision}, batch {shape}",
         f"workers      {workers}; waited for data {1000 * waited:.0f} ms a step",
-        f"real step    {_each([real for real, _ in pairs])}",
-        f"bare step    {_each([bare for _, bare in pairs])}",
-        f"ratio        wall {_spread(wall)}; processor time of this process {_spread(cpu)}",
-        f"steps/s      real {steps / sum(r.wall for r, _ in pairs):.2f}, "
-        f"bare {steps / sum(b.wall for _, b in pairs):.2f}",
+        f"real step    {_each(turns.real)}",
     ]
+    for name, blocks in turns.blocks.items():
+        wall = [bare.wall / real.wall for real, bare in zip(turns.real, blocks, strict=True)]
+        cpu = [bare.cpu / real.cpu for real, bare in zip(turns.real, blocks, strict=True)]
+        lines += [
+            f"bare step    {_each(blocks)}: {name}",
+            f"  ratio      wall {_spread(wall)}; processor time of this process {_spread(cpu)}",
+        ]
     return "\n".join(lines)
 
 
@@ -236,9 +256,15 @@ def main() -> None:
         if dataset is None:
             dataset = export_with_defaults(generate_project(folder / "project", count=9, size_px=640), SILENT)
         training, lesson = prepare(dataset, recipe, choose_device(asked.device), folder / "model")
-        turns = Turns(bare_loop(training))
+        candidates = candidates_of(training, lesson.ground)
+        turns = Turns(
+            {
+                "the UNet alone": bare_loop(training, 0),
+                f"UNet and classifier ({candidates} candidates)": bare_loop(training, candidates),
+            }
+        )
         study(replace(training, progress=turns), lesson)
-        click.echo(report(training, turns.pairs))
+        click.echo(report(training, turns))
 
 
 if __name__ == "__main__":
