@@ -184,7 +184,7 @@ def _show(summary: dict[str, Any], progress: TerminalProgress) -> None:
             progress.warn(f"{row['name']}: its metadata say {key} = {value}; that stays.")
     verb = "would be added to" if summary["dry_run"] else "added to"
     done = sum(row["error"] is None for row in summary["images"])
-    progress.note(f"{summary['added']} labels {verb} {done} images.")
+    progress.note(f"{_many(summary['added'], 'label')} {verb} {_many(done, 'image')}.")
     _show_unmatched(summary, progress)
 
 
@@ -192,15 +192,19 @@ def _show_unmatched(summary: dict[str, Any], progress: TerminalProgress) -> None
     for name, fits in summary["ambiguous"].items():
         progress.warn(f"{name} fits several images and was left out: {', '.join(fits)}.")
     said = {
-        "not_in_project": "images of the file are not in the project",
-        "unlabelled_in_file": "images have no label in the file; they stay as they are",
-        "not_in_file": "images of the project are not in the file",
+        "not_in_project": "of the file not in the project",
+        "unlabelled_in_file": "without a label in the file, left as they are",
+        "not_in_file": "of the project not in the file",
     }
     for key, what in said.items():
         if names := summary[key]:
             more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
-            progress.note(f"{len(names)} {what}: {', '.join(names[:_NAMES])}{more}.")
+            progress.note(f"{_many(len(names), 'image')} {what}: {', '.join(names[:_NAMES])}{more}.")
     for reason, count in summary["left_out"].items():
-        progress.note(f"{count} objects left out: {reason}.")
+        progress.note(f"{_many(count, 'object')} left out: {reason}.")
     if summary["backup"]:
         progress.note(f"The project as it was: {summary['backup']}")
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"

@@ -183,8 +183,8 @@ def _problem(entry: ImageEntry, labels: Sequence[ImageLabels], facts: Sequence[I
         here, there = (entry.width, entry.height), (one.width, one.height)
         if None not in here and None not in there and here != there:
             return (
-                f"It is {here[0]} x {here[1]} px in the project and {there[0]} x {there[1]} px for the labels, "
-                "which were made on another image, or on one that QuPath shows cropped."
+                f"It is {here[0]} x {here[1]} px in the project and {there[0]} x {there[1]} px in the file: "
+                "the labels are of another image, or of one that QuPath shows cropped."
             )
     return None
 

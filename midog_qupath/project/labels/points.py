@@ -27,6 +27,10 @@ _HEADINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 
 
+#: No label data set has all its objects nearer to the corner than this (pixels).
+_TINY = 5
+
+
 @dataclass(frozen=True)
 class _Line:
     image: str
@@ -49,6 +53,7 @@ def read_points(path: Path, words: Words) -> GivenLabels:
     if not lines:
         raise LabelsError(f"{path} holds no points.", "Give one line a labelled object below the header.")
     words.require_known((line.label for line in lines), path.name)
+    _require_pixels(path, lines)
     found: dict[str, list[PathObject]] = defaultdict(list)
     ignored = 0
     for line in lines:
@@ -60,6 +65,15 @@ def read_points(path: Path, words: Words) -> GivenLabels:
         found[line.image].append(PathObject(None, ObjectKind.ANNOTATION, roi, PathClass(class_name)))
     images = tuple(ImageLabels(name, tuple(objects)) for name, objects in found.items())
     return GivenLabels(path.name, images, {"ignored": ignored} if ignored else {})
+
+
+def _require_pixels(path: Path, lines: Sequence[_Line]) -> None:
+    """Refuse millimetres and shares of the image: many points, and all of them in the first few pixels."""
+    if len(lines) > 1 and all(abs(line.x) < _TINY and abs(line.y) < _TINY for line in lines):
+        raise LabelsError(
+            f"{path}: all positions are below {_TINY} pixels.",
+            "Give pixels of the full-resolution image, not millimetres or shares of its size.",
+        )
 
 
 def _lines(path: Path) -> Iterator[_Line]:
