@@ -25,7 +25,7 @@ from midog_qupath.project.geojson import write_features
 from midog_qupath.project.geometry import ellipse
 from midog_qupath.project.labels.coco import load_json, read_coco
 from midog_qupath.project.labels.given import Words
-from midog_qupath.project.labels.match import Names, without_ending
+from midog_qupath.project.labels.match import entry_names, without_ending
 from midog_qupath.project.labels.points import read_points
 from midog_qupath.project.labels.tables import read_image_table
 from midog_qupath.project.labels.write import LabelSource, import_into_project
@@ -407,7 +407,7 @@ def test_geojson_of_other_tools_becomes_annotations(project: Project, tmp_path: 
 def test_names_are_found_with_and_without_folder_ending_and_zeros(tmp_path: Path) -> None:
     names = ("a.png", "A.png", "b.png", "b.jpg", "007.png", "x.y z.png", "sub.ome.png")
     entries = a_project(tmp_path / "p", dict.fromkeys(names, ())).images
-    known = Names(entries)
+    known = entry_names(entries)
 
     def found(name: str) -> list[str]:
         return [entry.name for entry in known.find(name)]

@@ -12,7 +12,7 @@ from midog_qupath.errors import MidogError
 from midog_qupath.project.classes import ClassMap
 from midog_qupath.project.classes_file import normalised
 from midog_qupath.project.labels.given import GivenLabels, ImageLabels
-from midog_qupath.project.labels.match import Names
+from midog_qupath.project.labels.match import Names, entry_names
 from midog_qupath.project.labels.tables import ImageFacts
 from midog_qupath.project.model import ImageEntry, ObjectKind, PathClass, PathObject, Project
 from midog_qupath.project.qpproj import require_plain
@@ -84,7 +84,7 @@ def plan_import(
         Every image with a label in the file is labelled as a whole.
     """
     here = _Here(project, read, class_map, given.source)
-    names = Names(project.images)
+    names = entry_names(project.images)
     ambiguous: dict[str, tuple[str, ...]] = {}
     labels, missing = _matched(names, [(one.name, one) for one in given.images], ambiguous)
     known, _ = _matched(names, [(one.image, one) for one in facts], ambiguous)
@@ -109,7 +109,7 @@ def plan_import(
 
 
 def _matched(
-    names: Names, things: Sequence[tuple[str, T]], ambiguous: dict[str, tuple[str, ...]]
+    names: Names[ImageEntry], things: Sequence[tuple[str, T]], ambiguous: dict[str, tuple[str, ...]]
 ) -> tuple[dict[str, list[T]], list[str]]:
     """By entry id; the names that fit no image. Those that fit several go to ``ambiguous``."""
     found: dict[str, list[T]] = defaultdict(list)
