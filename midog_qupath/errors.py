@@ -47,6 +47,10 @@ class GeoJsonError(StoreError):
     """A GeoJSON file is malformed or breaks QuPath's contract."""
 
 
+class LabelsError(MidogError):
+    """A file of labels from elsewhere is malformed, or does not say what it means."""
+
+
 class SlideError(MidogError):
     """An image cannot be opened or read, or its pixels do not fit the project."""
 

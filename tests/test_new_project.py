@@ -186,6 +186,56 @@ def test_the_command(tmp_path: Path, picture: Path) -> None:
     assert "--mpp" in run(picture, "-o", tmp_path / "q").stderr
 
 
+def test_a_table_gives_domain_case_and_extent(tmp_path: Path, picture: Path) -> None:
+    write_picture(picture.with_name("b.jpg"), smooth())
+    table = tmp_path / "table.csv"
+    table.write_text("image;domain;case;extent\nimages/a;lab 1;c1;whole\nz;lab 2;;\n", encoding="utf-8")
+    done = run(picture.parent, "-o", tmp_path / "p", "--mpp", "0.25", "--image-table", table, "--json")
+    assert done.exit_code == 0
+    assert [row["metadata"] for row in json.loads(done.stdout)["images"]] == [
+        {"domain": "lab 1", "case": "c1", "labelled": "whole"},
+        {},
+    ]
+    assert "1 lines of the table fit no image: z." in done.stderr
+    assert "1 images are not in the table: b.jpg." in done.stderr
+    raw = json.loads((tmp_path / "p" / "project.qpproj").read_text(encoding="utf-8"))
+    assert raw["images"][0]["metadata"] == {"domain": "lab 1", "case": "c1", "labelled": "whole"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image,domain\nz,1\n", "none of the images"),
+        ("image,domain\na,1\na.tif,2\n", "as another line does"),
+        ("image,domain\nx,1\n", "several images"),
+        ("image,size\na,1\n", "has the columns"),
+        ("image,extent\na,everything\n", "extent"),
+    ],
+)
+def test_tables_that_do_not_fit_stop_a_new_project(
+    tmp_path: Path, picture: Path, text: str, message: str
+) -> None:
+    for name in ("x.png", "x.jpg"):
+        write_picture(picture.with_name(name), smooth())
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8")
+    result = run(picture.parent, "-o", tmp_path / "p", "--image-table", tmp_path / "t.csv")
+    assert isinstance(result.exception, MidogError)
+    assert message in str(result.exception)
+    assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.realdata
+def test_thumbnails_are_those_that_qupath_makes(data_dir: Path, tmp_path: Path) -> None:
+    source = data_dir / "breast-mitosis"
+    theirs = [image for image in open_project(source).images if image.entry_id in ("1", "37", "55", "70")]
+    project = create_project(tmp_path / "p", [NewImage(image.path) for image in theirs if image.path])
+    for one, other in zip(project.images, theirs, strict=True):
+        ours, wanted = (cv2.imread(str(entry.data_dir / "thumbnail.jpg")) for entry in (one, other))
+        assert ours.shape == wanted.shape
+        assert abs(ours.astype(int).mean(axis=(0, 1)) - wanted.mean(axis=(0, 1))).max() < 1
+        assert abs(ours.astype(int) - wanted).mean() < 8
+
+
 def test_the_commands_refusals(tmp_path: Path, picture: Path) -> None:
     (tmp_path / "empty").mkdir()
     gif = picture.with_name("a.gif")

@@ -112,7 +112,7 @@ def test_a_shape_travels_without_loss(x: float, y: float, shape: str) -> None:
         "points": MultiPoint([(x, y), (x + 1, y)]),
     }[shape]
     new = PathObject(uuid4(), ObjectKind.DETECTION, Roi(RoiKind.POLYGON, geometry, Plane(-1, 1, 2)))
-    java_class, plane, sent = encode(new)["roi"]
+    java_class, plane, sent = encode(new, ObjectKind.DETECTION)["roi"]
     if not isinstance(sent, str):
         sent = [{"x": px, "y": py} for px, py in zip(*sent, strict=True)]
     back = decode_roi([java_class, plane, sent])

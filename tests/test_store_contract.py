@@ -27,7 +27,7 @@ from midog_qupath.project.stores.native import NativeStore
 from midog_qupath.project.stores.paquo import PaquoStore, find_qupath
 from midog_qupath.project.stores.sidecar import SidecarStore
 
-IMAGES = 9
+IMAGES = 10
 STORES: dict[str, Callable[[Project], ProjectStore]] = {
     "native": NativeStore,
     "sidecar": SidecarStore,
@@ -122,6 +122,24 @@ def test_points_ellipses_and_holes_are_detections_too(opened: Opened) -> None:
     ]
     opened.put(entry, *new)
     require_same([thing for thing in opened.store.read(entry) if thing.kind is ObjectKind.DETECTION], new)
+
+
+def test_labels_come_in_as_annotations_beside_what_is_there(opened: Opened) -> None:
+    entry = next(opened.fresh)
+    before, now = opened.store.read(entry), opened.store.fingerprint(entry)
+    labels = tuple(replace(thing, id=uuid4()) for thing in annotations())
+    if not opened.store.writes_project:
+        with pytest.raises(StoreError, match="import-labels"):
+            opened.store.apply(entry, Edit(NONE, (), now, labels))
+        return
+    opened.store.apply(entry, Edit(NONE, (detection(1),), now, labels))
+    require_same(opened.store.read(entry), [*before, detection(1), *labels])
+    # What is a detection is no label, and what is a label no detection.
+    seen = files(opened.project.folder)
+    for edit in (Edit(NONE, labels[:1], now), Edit(NONE, (), now, (detection(2),))):
+        with pytest.raises(StoreError):
+            opened.store.apply(entry, replace(edit, expected=opened.store.fingerprint(entry)))
+        assert files(opened.project.folder) == seen
 
 
 def test_an_edit_of_an_image_that_changed_meanwhile_is_refused(opened: Opened) -> None:

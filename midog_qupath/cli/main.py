@@ -15,6 +15,7 @@ from midog_qupath.errors import MidogError
 COMMANDS = {
     "info": "What is in a project, what is missing, which store reads it.",
     "new": "Make a QuPath project from images.",
+    "import-labels": "Labels of MIDOG, COCO, CSV or GeoJSON files into a project.",
     "export": "Training data from what pathologists drew.",
     "train": "Train detector and classifier on a project or dataset.",
     "pseudo-masks": "The pixel masks that training learns from, to look at.",

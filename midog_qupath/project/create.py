@@ -29,8 +29,9 @@ from midog_qupath.slides.thumbnail import thumbnail
 
 #: The version of QuPath whose form we write; 0.4 to 0.7 read it.
 QUPATH_VERSION = "0.6.0"
-#: Longer side of a thumbnail in pixels, as QuPath makes them.
-_THUMBNAIL_PX = 1000
+#: Largest width and height of a thumbnail in pixels, and its JPEG quality, as QuPath makes them.
+_THUMBNAIL_PX = (1000, 600)
+_THUMBNAIL_QUALITY = 75
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,8 @@ def _read_all(images: Sequence[NewImage], progress: Progress) -> list[_Ready]:
 
 def _read(image: NewImage) -> _Ready:
     with open_slide(image.path) as slide:
-        small = thumbnail(slide, _THUMBNAIL_PX)
-        _, data = cv2.imencode(".jpg", small[..., ::-1])
+        small = thumbnail(slide, *_THUMBNAIL_PX)
+        _, data = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _THUMBNAIL_QUALITY])
         return _Ready(server_builder(image.path, slide, image.mpp), data.tobytes())
 
 

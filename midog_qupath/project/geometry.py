@@ -9,6 +9,17 @@ from shapely.geometry.base import BaseGeometry
 
 from midog_qupath.project.shapes import GRID, SMALLEST_AREA, valid_near_grid
 
+#: Corners of the polygon that stands for an ellipse.
+_ELLIPSE_CORNERS = 72
+
+
+def ellipse(x0: float, y0: float, x1: float, y1: float) -> Polygon:
+    """The ellipse in a box (slide pixels) as a polygon, the same in every store."""
+    angle = np.linspace(0, 2 * np.pi, _ELLIPSE_CORNERS, endpoint=False)
+    x = (x0 + x1) / 2 + (x1 - x0) / 2 * np.cos(angle)
+    y = (y0 + y1) / 2 + (y1 - y0) / 2 * np.sin(angle)
+    return Polygon(np.column_stack([x, y]))
+
 
 def polygons_of(geometry: BaseGeometry) -> list[Polygon]:
     """Every polygon in a geometry of any kind, collections of collections included."""

@@ -26,19 +26,19 @@ def verify_unchanged(before: Sequence[PathObject], after: Sequence[PathObject], 
     and colour; those to remove are gone; those to add stand once each, under the root, as given up to
     32-bit numbers.
     """
-    added = {item.id for item in edit.add}
+    added = {item.id for item in edit.new}
     theirs_before = Counter(_everything(item) for item in before if item.id not in edit.remove)
     theirs_after = Counter(_everything(item) for item in after if item.id not in added)
     _require_equal(theirs_before, theirs_after)
     found = Counter(item.id for item in after)
     by_id = {item.id: item for item in after}
-    for item in edit.add:
+    for item in edit.new:
         if found[item.id] != 1:
             raise SafetyError(
-                f"Detection {item.id} of ours stands {found[item.id]} times in the image.", _REMEDY
+                f"The new {item.kind} {item.id} stands {found[item.id]} times in the image.", _REMEDY
             )
         if not _as_given(item, by_id[item.id]):
-            raise SafetyError(f"Detection {item.id} of ours is not as it was written.", _REMEDY)
+            raise SafetyError(f"The new {item.kind} {item.id} is not as it was written.", _REMEDY)
 
 
 def _require_equal(before: Counter[tuple[Hashable, ...]], after: Counter[tuple[Hashable, ...]]) -> None:

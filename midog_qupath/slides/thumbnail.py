@@ -5,8 +5,11 @@ from __future__ import annotations
 from midog_qupath.slides.base import RgbArray, Slide
 
 
-def thumbnail(slide: Slide, max_side: int) -> RgbArray:
-    """The whole image as (H, W, 3) uint8 RGB, its longer side at most ``max_side`` pixels; never enlarged."""
-    downsample = max(1.0, slide.width / max_side, slide.height / max_side)
-    width, height = (max(1, round(side / downsample)) for side in (slide.width, slide.height))
-    return slide.read(0, 0, width, height, downsample)
+def thumbnail(slide: Slide, max_width: int, max_height: int | None = None) -> RgbArray:
+    """The whole image as (H, W, 3) uint8 RGB, at most so many pixels wide and high; never enlarged.
+
+    ``max_height`` None: as ``max_width``. Sides are rounded down, as QuPath does.
+    """
+    scale = min(1.0, max_width / slide.width, (max_height or max_width) / slide.height)
+    width, height = (max(1, int(side * scale)) for side in (slide.width, slide.height))
+    return slide.read(0, 0, width, height, 1 / scale)

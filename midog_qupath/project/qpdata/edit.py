@@ -1,9 +1,9 @@
-"""Putting detections into a ``data.qpdata`` and taking them out, everything else proved unchanged."""
+"""Putting objects into a ``data.qpdata`` and detections out, everything else proved unchanged."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from midog_qupath.errors import StoreError
@@ -18,14 +18,16 @@ from midog_qupath.project.qpdata.stream import Block, Node
 _OLDEST_WITH_IDS = 3
 
 
-def edit(data: bytes, remove: frozenset[UUID], add: Sequence[PathObject]) -> bytes:
-    """The file with some detections taken out and others put under the root.
+def edit(
+    data: bytes, remove: frozenset[UUID], add: Sequence[PathObject], labels: Sequence[PathObject] = ()
+) -> bytes:
+    """The file with some detections taken out, others and annotations (``labels``) put under the root.
 
     Raises
     ------
     StoreError
         If the file does not round-trip byte for byte, an id to remove is not a detection without
-        children, or anything but the wanted detections would change. Nothing is written here.
+        children, or anything but what is wanted would change. Nothing is written here.
     """
     document = read_document(data)
     if serialise(document.contents) != data:
@@ -34,13 +36,21 @@ def edit(data: bytes, remove: frozenset[UUID], add: Sequence[PathObject]) -> byt
         raise _refused(
             "it was saved by a QuPath so old that its objects have no ids (save it once in a newer)"
         )
-    _require_new(document, [thing.id for thing in add], remove)
-    _take_out(document, remove)
+    new = [*add, *labels]
+    _require_new(document, [thing.id for thing in new], remove)
+    _take_out(document, dict.fromkeys(remove, ObjectKind.DETECTION))
     without_old = serialise(document.contents)
-    _put_in(document, add)
+    _put_in(document, new)
     changed = serialise(document.contents)
-    _prove(changed, without_old, frozenset(thing.id for thing in add if thing.id is not None))
+    kinds = dict.fromkeys(_ids(add), ObjectKind.DETECTION) | dict.fromkeys(
+        _ids(labels), ObjectKind.ANNOTATION
+    )
+    _prove(changed, without_old, kinds)
     return changed
+
+
+def _ids(things: Sequence[PathObject]) -> list[UUID]:
+    return [thing.id for thing in things if thing.id is not None]
 
 
 def _refused(why: str) -> StoreError:
@@ -57,18 +67,19 @@ def _require_new(document: Document, ids: Sequence[UUID | None], remove: frozens
         raise _refused("two objects would have the same id")
 
 
-def _take_out(document: Document, ids: frozenset[UUID]) -> None:
-    """Remove detections by id, wherever they stand."""
+def _take_out(document: Document, ids: Mapping[UUID, ObjectKind]) -> None:
+    """Remove objects of given kinds by id, wherever they stand."""
     found = [
         (node, parent)
         for node, parent in document.root.walk()
         if parent is not None and object_id(node) in ids
     ]
     if sorted(str(object_id(node)) for node, _ in found) != sorted(str(one) for one in ids):
-        raise _refused("not each of the detections to remove stands in it exactly once")
+        raise _refused("not each of the objects to remove stands in it exactly once")
     for node, _ in found:
-        if node.kind is not ObjectKind.DETECTION or node.children:
-            raise _refused(f"object {object_id(node)} is not a detection of ours")
+        identity = object_id(node)
+        if identity is None or node.kind is not ids[identity] or node.children:
+            raise _refused(f"object {identity} is not a detection of ours")
     gone = {id(node.token) for node, _ in found}
     for parent in {id(parent.token): parent for _, parent in found}.values():
         contents = _contents(parent)
@@ -93,7 +104,7 @@ def _count_again(node: ObjectNode, children: int) -> None:
     _contents(node)[node.count_at] = Block(struct.pack(">i", children))
 
 
-def _prove(changed: bytes, without_old: bytes, added: frozenset[UUID]) -> None:
+def _prove(changed: bytes, without_old: bytes, added: Mapping[UUID, ObjectKind]) -> None:
     """Parse what would be written; without what was added it must be what was there, to the last byte.
 
     Bytes are compared after handles were counted again, so equal bytes are equal trees with the same
@@ -102,4 +113,4 @@ def _prove(changed: bytes, without_old: bytes, added: frozenset[UUID]) -> None:
     again = read_document(changed)
     _take_out(again, added)
     if serialise(again.contents) != without_old:
-        raise _refused("something else than our detections would have changed")
+        raise _refused("something else than what was added would have changed")

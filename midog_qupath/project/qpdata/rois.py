@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from shapely.errors import ShapelyError
 from shapely.geometry.base import BaseGeometry
 
+from midog_qupath.project.geometry import ellipse
 from midog_qupath.project.model import Plane, Roi, RoiKind
 from midog_qupath.project.qpdata.document import unknown
 from midog_qupath.project.qpdata.stream import Instance, Node
@@ -27,8 +28,6 @@ _KINDS = {
     "PointsROI$SerializationProxy": RoiKind.POINTS,
     "GeometryROI$WKBSerializationProxy": RoiKind.GEOMETRY,
 }
-#: Corners of the polygon that stands for an ellipse.
-_ELLIPSE_CORNERS = 72
 #: Geometries inside geometries that are followed (a collection of multipolygons of polygons is three).
 _DEEPEST_WKB = 4
 _WKB_POINT, _WKB_LINE, _WKB_POLYGON = 1, 2, 3
@@ -65,7 +64,7 @@ def _geometry(kind: RoiKind, node: Node, found: Mapping[str, Any]) -> BaseGeomet
         _require_finite(np.array([x0, y0, x1, y1]))
         if kind is RoiKind.LINE:
             return shapely.LineString([(x0, y0), (x1, y1)])
-        return shapely.box(x0, y0, x1, y1) if kind is RoiKind.RECTANGLE else _ellipse(x0, y0, x1, y1)
+        return shapely.box(x0, y0, x1, y1) if kind is RoiKind.RECTANGLE else ellipse(x0, y0, x1, y1)
     corners = np.column_stack([numbers(found.get("x")), numbers(found.get("y"))])
     return _through(kind, corners)
 
@@ -86,13 +85,6 @@ def _through(kind: RoiKind, corners: NDArray[np.float64]) -> BaseGeometry:
         # QuPath allows a polygon that was begun and never drawn.
         corners = np.resize(corners, (3, 2)) if len(corners) else np.zeros((3, 2))
     return shapely.Polygon(corners)
-
-
-def _ellipse(x0: float, y0: float, x1: float, y1: float) -> BaseGeometry:
-    angle = np.linspace(0, 2 * np.pi, _ELLIPSE_CORNERS, endpoint=False)
-    x = (x0 + x1) / 2 + (x1 - x0) / 2 * np.cos(angle)
-    y = (y0 + y1) / 2 + (y1 - y0) / 2 * np.sin(angle)
-    return shapely.Polygon(np.column_stack([x, y]))
 
 
 def _from_wkb(raw: bytes) -> BaseGeometry:

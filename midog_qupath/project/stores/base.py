@@ -15,6 +15,7 @@ from midog_qupath.project.model import ImageEntry, PathClass, PathObject
 class Edit:
     """What to change in one image: detections to take out (by id) and to put under the root.
 
+    ``labels`` are annotations that a person brings from elsewhere; they too go under the root.
     ``expected`` is what :meth:`ProjectStore.fingerprint` said when the objects were read from which
     this edit was planned; a store refuses the edit when the image has changed since.
     """
@@ -22,6 +23,12 @@ class Edit:
     remove: frozenset[UUID]
     add: tuple[PathObject, ...]
     expected: str
+    labels: tuple[PathObject, ...] = ()
+
+    @property
+    def new(self) -> tuple[PathObject, ...]:
+        """Everything that comes in."""
+        return (*self.add, *self.labels)
 
 
 class ProjectStore(AbstractContextManager["ProjectStore"], Protocol):
@@ -52,5 +59,5 @@ class ProjectStore(AbstractContextManager["ProjectStore"], Protocol):
         ...
 
     def apply(self, entry: ImageEntry, edit: Edit) -> None:
-        """Remove and add detections; every other object stays exactly as it is."""
+        """Remove and add detections, add labels; every other object stays exactly as it is."""
         ...

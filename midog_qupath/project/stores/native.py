@@ -69,12 +69,12 @@ class NativeStore:
         if data is None:
             if edit.remove:
                 raise StoreError(f"{entry.name} has no objects to remove.", "Read it again.")
-            self.create(entry, edit.add)
+            self.create(entry, edit.new)
             return
-        if not edit.add and not edit.remove:
+        if not edit.new and not edit.remove:
             return
         before = self._objects(entry, data)
-        changed = edit_data(data, edit.remove, edit.add)
+        changed = edit_data(data, edit.remove, edit.add, edit.labels)
         after = read_objects(read_document(changed))
         # Beside the proof on tokens: every object reads the same, and ours as they were given.
         try:

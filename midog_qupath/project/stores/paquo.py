@@ -11,7 +11,7 @@ from typing import Any, Self
 from midog_qupath.errors import QuPathMissingError, SafetyError, StoreError
 from midog_qupath.files import sha256
 from midog_qupath.project.classes_file import ensure_classes
-from midog_qupath.project.model import ImageEntry, PathClass, PathObject, Project
+from midog_qupath.project.model import ImageEntry, ObjectKind, PathClass, PathObject, Project
 from midog_qupath.project.stores.base import Edit
 from midog_qupath.project.stores.paquo_check import (
     OLDEST_WITH_IDS,
@@ -94,17 +94,18 @@ class PaquoStore:
             self._stop()
 
     def apply(self, entry: ImageEntry, edit: Edit) -> None:
-        """Remove and add detections; every other object stays exactly as it is.
+        """Remove and add detections, add labels; every other object stays exactly as it is.
 
         Nothing of the project but the image's own data is written, and that is put back as it was when
         anything fails, the time limit and Ctrl-C included.
         """
-        new = [encode(added) for added in edit.add]
+        new = [encode(added, ObjectKind.DETECTION) for added in edit.add]
+        new += [encode(label, ObjectKind.ANNOTATION) for label in edit.labels]
         require_unchanged(self.fingerprint(entry), edit.expected, entry)
         require_settled(entry.data_dir, entry.name, for_writing=True)
         before = self._rows(entry)
         require_editable(entry, edit, before)
-        if not edit.add and not edit.remove:
+        if not edit.new and not edit.remove:
             return
         request = {
             "do": "apply",

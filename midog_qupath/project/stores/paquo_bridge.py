@@ -124,7 +124,7 @@ class Bridge:
     def _apply(self, entry: Any, request: dict[str, Any]) -> Iterator[str]:
         new = []
         for given in request["add"]:
-            new.append(self._detection(given))
+            new.append(self._object(given))
             if len(new) % BATCH == 0:
                 yield "{}"  # a sign of life
         path = _data_path(entry)
@@ -193,12 +193,16 @@ class Bridge:
             image_data.setImageType(self.java.ImageType.BRIGHTFIELD_H_E)
         return image_data
 
-    def _detection(self, new: dict[str, Any]) -> Any:
+    def _object(self, new: dict[str, Any]) -> Any:
         path_class = None
         if new["class"] is not None:
             color = None if new["class_color"] is None else self.java.Integer(new["class_color"])
             path_class = self.java.PathClass.fromString(new["class"], color)
-        item = self.java.PathObjects.createDetectionObject(self._new_roi(new["roi"]), path_class)
+        objects, roi = self.java.PathObjects, self._new_roi(new["roi"])
+        create = (
+            objects.createAnnotationObject if new["kind"] == "annotation" else objects.createDetectionObject
+        )
+        item = create(roi, path_class)
         item.setID(self.jclass("java.util.UUID").fromString(new["id"]))
         item.setLocked(new["locked"])
         if new["name"] is not None:
@@ -208,7 +212,7 @@ class Bridge:
         for name, value in new["measurements"].items():
             item.getMeasurementList().put(name, float(value))
         # Before 0.6 a detection cannot hold metadata: QuPath raises.
-        for key, text in new["metadata"].items() if self.lazy else ():
+        for key, text in new["metadata"].items() if self.lazy or new["kind"] == "annotation" else ():
             item.getMetadata().put(key, text)
         return item
 
@@ -219,6 +223,8 @@ class Bridge:
             return self.java.ROIs.createPolygonROI(*map(_doubles, shape), image_plane)
         if kind == "PointsROI":
             return self.java.ROIs.createPointsROI(*map(_doubles, shape), image_plane)
+        if kind in ("RectangleROI", "EllipseROI"):
+            return getattr(self.java.ROIs, f"create{kind}")(*map(float, shape), image_plane)
         reader = self.java.WKBReader
         return self.java.GeometryTools.geometryToROI(reader().read(reader.hexToBytes(shape)), image_plane)
 

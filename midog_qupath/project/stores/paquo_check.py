@@ -53,7 +53,7 @@ def require_unchanged(found: str, expected: str, entry: ImageEntry) -> None:
 
 
 def require_editable(entry: ImageEntry, edit: Edit, rows: Sequence[Row]) -> None:
-    """StoreError unless the edit touches detections only and no id would stand for two objects."""
+    """StoreError unless the edit removes detections only and no id would stand for two objects."""
     if rows and data_version(entry) < OLDEST_WITH_IDS:
         raise StoreError(
             f"Image '{entry.name}' was saved by a QuPath so old that its objects have no ids.",
@@ -70,9 +70,9 @@ def require_editable(entry: ImageEntry, edit: Edit, rows: Sequence[Row]) -> None
                 f"Object {identity} of image '{entry.name}' is not a detection without children.",
                 "Nothing was changed; run the command again.",
             )
-    repeated = {str(new.id) for new in edit.add} & (kinds.keys() - removed)
-    if repeated or len({new.id for new in edit.add}) < len(edit.add):
+    repeated = {str(new.id) for new in edit.new} & (kinds.keys() - removed)
+    if repeated or len({new.id for new in edit.new}) < len(edit.new):
         raise StoreError(
-            f"New detections of image '{entry.name}' repeat the ids of others.",
+            f"New objects of image '{entry.name}' repeat the ids of others.",
             "Nothing was changed; run the command again.",
         )

@@ -13,17 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-import numpy as np
 import shapely
 from shapely.geometry import LineString, MultiPoint, Point, Polygon
 from shapely.geometry.base import BaseGeometry
 
 from midog_qupath.errors import StoreError
 from midog_qupath.project.classes_file import java_int
+from midog_qupath.project.geometry import ellipse
 from midog_qupath.project.model import ObjectKind, PathClass, PathObject, Plane, Roi, RoiKind
-
-#: Corners of the polygon that stands for an ellipse, as in the native store.
-ELLIPSE_CORNERS = 72
 
 
 @dataclass(frozen=True)
@@ -109,7 +106,8 @@ def decode_roi(roi: Sequence[Any] | None) -> Roi | None:
 
 def _shape(java_class: str, shape: Any) -> tuple[RoiKind, BaseGeometry]:
     if java_class == "EllipseROI":
-        return RoiKind.ELLIPSE, _ellipse(*shape)
+        x, y, width, height = shape
+        return RoiKind.ELLIPSE, ellipse(x, y, x + width, y + height)
     if isinstance(shape, str):
         return RoiKind.GEOMETRY, shapely.from_wkb(shape)
     points = [(point["x"], point["y"]) for point in shape]
@@ -130,23 +128,18 @@ def _three(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return points if len(points) >= 3 else ((points or [(0.0, 0.0)]) * 3)[:3]
 
 
-def _ellipse(x: float, y: float, width: float, height: float) -> Polygon:
-    angles = np.linspace(0, 2 * np.pi, ELLIPSE_CORNERS, endpoint=False)
-    return Polygon(
-        np.column_stack([x + width * (1 + np.cos(angles)) / 2, y + height * (1 + np.sin(angles)) / 2])
-    )
-
-
-def encode(new: PathObject) -> dict[str, Any]:
-    """A new detection as the worker takes it; StoreError for what cannot be written."""
-    if new.kind is not ObjectKind.DETECTION or new.id is None or new.roi is None:
+def encode(new: PathObject, kind: ObjectKind) -> dict[str, Any]:
+    """A new detection or annotation as the worker takes it; StoreError for what cannot be written."""
+    if new.kind is not kind or new.id is None or new.roi is None:
         raise StoreError(
-            f"Object {new.id} is not a detection with an id and a shape.", "Only detections can be written."
+            f"Object {new.id} is not a new {kind} with an id and a shape.",
+            "Only detections and annotations can be written.",
         )
     if not all(math.isfinite(value) for value in new.measurements.values()):
-        raise StoreError(f"Detection {new.id} has a measurement that is not finite.", "Leave it out.")
+        raise StoreError(f"Object {new.id} has a measurement that is not finite.", "Leave it out.")
     return {
         "id": str(new.id),
+        "kind": kind.value,
         "class": new.class_name,
         "class_color": _color(new.path_class.color if new.path_class else None),
         "color": _color(new.color),
@@ -166,9 +159,13 @@ def _encode_roi(roi: Roi, identity: UUID) -> list[Any]:
     geometry, plane = roi.geometry, [roi.plane.c, roi.plane.z, roi.plane.t]
     if geometry.is_empty or not geometry.is_valid or geometry.geom_type.endswith(("String", "Collection")):
         raise StoreError(
-            f"The shape of detection {identity} is not a valid area or point; QuPath would stumble on it.",
+            f"The shape of object {identity} is not a valid area or point; QuPath would stumble on it.",
             "Make it a valid polygon first.",
         )
+    if roi.kind in (RoiKind.RECTANGLE, RoiKind.ELLIPSE):
+        x0, y0, x1, y1 = geometry.bounds
+        name = "RectangleROI" if roi.kind is RoiKind.RECTANGLE else "EllipseROI"
+        return [name, plane, [x0, y0, x1 - x0, y1 - y0]]
     match geometry:
         case Point() | MultiPoint():
             return ["PointsROI", plane, shapely.get_coordinates(geometry).T.tolist()]

@@ -72,6 +72,11 @@ class SidecarStore:
         """See :meth:`ProjectStore.apply`; only the file of our detections changes."""
         if all(image.entry_id != entry.entry_id for image in self._project.images):
             raise StoreError(f"{entry.name} is not in {self._project.path}.", "Open the project anew.")
+        if edit.labels:
+            raise StoreError(
+                f"{entry.name}: annotations do not belong among our detections.",
+                "Use midog-qupath import-labels --store sidecar.",
+            )
         if self.fingerprint(entry) != edit.expected:
             raise StoreError(
                 f"{entry.name} was changed by somebody else since it was read.", "Run this again."
