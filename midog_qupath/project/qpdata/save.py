@@ -15,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 
 DATA, SUMMARY = "data.qpdata", "summary.json"
+#: Where the old summary lies while a save is under way, or after one that was killed.
+ASIDE = f".{SUMMARY}.before"
 
 
 def save(folder: Path, new: Mapping[str, bytes]) -> None:
@@ -40,6 +42,22 @@ def save(folder: Path, new: Mapping[str, bytes]) -> None:
                 folder.rmdir()
 
 
+def put_files(folder: Path, then: Mapping[str, bytes | None]) -> None:
+    """Make the files of a data folder what they were: ``then`` holds their bytes, None for none.
+
+    Cut short, the image is whole, old or new. Raises OSError as :func:`save` does.
+    """
+    new = {name: data for name, data in then.items() if data is not None}
+    absent = [folder / name for name in then if name not in new]
+    if DATA in new:
+        save(folder, new)
+    # A summary without its data would be refused, data without a summary are not.
+    for path in sorted(absent, key=lambda path: path.name == DATA):
+        path.unlink(missing_ok=True)
+    if DATA not in new and folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
 def _stage(target: Path, data: bytes) -> Path:
     """``data`` beside ``target`` under another name, safely on the disk, as readable as ``target``."""
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
@@ -57,7 +75,7 @@ def _stage(target: Path, data: bytes) -> Path:
 
 
 def _swap(folder: Path, staged: Mapping[str, Path]) -> None:
-    summary, aside = folder / SUMMARY, folder / f".{SUMMARY}.before"
+    summary, aside = folder / SUMMARY, folder / ASIDE
     added = [folder / name for name in staged if name not in (DATA, SUMMARY) and not (folder / name).exists()]
     try:
         if summary.exists():

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import orjson
 
 from midog_qupath.errors import SafetyError, StoreError
+from midog_qupath.files import write_bytes
 from midog_qupath.project.classes_file import ensure_classes
 from midog_qupath.project.model import ImageEntry, PathClass, PathObject, Project
 from midog_qupath.project.qpdata.create import new_data
 from midog_qupath.project.qpdata.document import read_document
 from midog_qupath.project.qpdata.edit import edit as edit_data
 from midog_qupath.project.qpdata.objects import objects as read_objects
-from midog_qupath.project.qpdata.save import DATA, SUMMARY, save
+from midog_qupath.project.qpdata.save import ASIDE, DATA, SUMMARY, save
 from midog_qupath.project.qpdata.summary import disagreement, new_summary, updated
 from midog_qupath.project.stores.base import Edit
 from midog_qupath.project.stores.paquo_guard import require_settled
@@ -29,14 +30,21 @@ _VERSION = "0.6.0"
 
 
 class NativeStore:
-    """Objects of a project straight from its data files. ``check``: compare them with ``summary.json``."""
+    """Objects of a project straight from its data files.
+
+    ``check``: compare them with ``summary.json``, and refuse them where they differ. ``warn``: is told of
+    a data file that has no such summary.
+    """
 
     name = "native"
     writes_project = True
 
-    def __init__(self, project: Project, check: bool = True) -> None:
+    def __init__(
+        self, project: Project, check: bool = True, warn: Callable[[str], None] | None = None
+    ) -> None:
         self._project = project
         self._check = check
+        self._warn = warn
 
     def __enter__(self) -> Self:
         return self
@@ -116,14 +124,40 @@ class NativeStore:
             found = read_objects(read_document(data))
         except StoreError as error:
             raise type(error)(f"{entry.name}: {error.what}", error.remedy) from error
-        summary = _read_summary(entry.data_dir / SUMMARY) if self._check else None
+        if not self._check:
+            return found
+        summary = _read_summary(entry.data_dir / SUMMARY)
+        if summary is None and self._warn is not None:
+            self._warn(
+                f"{entry.name} has no summary.json, so that nothing tells whether objects of it were lost: "
+                "save it in QuPath."
+            )
         differs = disagreement(summary, found) if summary is not None else None
         if differs:
             raise StoreError(
                 f"{entry.name}: {differs}: one of them is not up to date.",
-                "Open the image in QuPath, look whether all objects are there, and save it.",
+                "Open the image in QuPath, look whether all objects are there, and save it. "
+                "Option --no-check takes it as it is.",
             )
         return found
+
+
+def finish_save(data_dir: Path) -> None:
+    """Write the summary of an image whose save was killed between the objects and their counts.
+
+    Only where the old summary still lies aside: then nobody has saved the image since.
+    """
+    aside = data_dir / ASIDE
+    if not aside.exists():
+        return
+    data, summary = _read(data_dir / DATA), _read_summary(aside)
+    if data is not None and summary is not None and not (data_dir / SUMMARY).exists():
+        try:
+            counted = updated(summary, read_objects(read_document(data)))
+        except StoreError:
+            return
+        write_bytes(data_dir / SUMMARY, orjson.dumps(counted))
+    aside.unlink(missing_ok=True)
 
 
 def _require_unchanged(entry: ImageEntry, data: bytes | None, expected: str) -> None:
