@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,8 +19,10 @@ DATA, SUMMARY = "data.qpdata", "summary.json"
 ASIDE = f".{SUMMARY}.before"
 
 
-def save(folder: Path, new: Mapping[str, bytes]) -> None:
+def save(folder: Path, new: Mapping[str, bytes], still: Callable[[], None] | None = None) -> None:
     """Replace files of a data folder by ``new`` (name -> bytes), ``data.qpdata`` among them, or none of them.
+
+    ``still`` is called when all is ready and nothing is replaced yet: what it raises stops the save.
 
     Raises
     ------
@@ -33,6 +35,8 @@ def save(folder: Path, new: Mapping[str, bytes]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in new.items():
             staged[name] = _stage(folder / name, data)
+        if still is not None:
+            still()
         _swap(folder, staged)
     finally:
         for path in staged.values():
@@ -84,7 +88,7 @@ def _swap(folder: Path, staged: Mapping[str, Path]) -> None:
             os.replace(staged[name], folder / name)
         os.replace(staged[DATA], folder / DATA)
     except BaseException:
-        if aside.exists():
+        if aside.exists() and not summary.exists():
             os.replace(aside, summary)
         for path in added:
             _drop(path)

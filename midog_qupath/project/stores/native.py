@@ -72,6 +72,7 @@ class NativeStore:
         Where the image has no data file yet, a new one is made, for a brightfield H&E image.
         """
         require_settled(entry.data_dir, entry.name, for_writing=True)
+        seen = _signature(entry.data_dir / DATA)
         data = _read(entry.data_dir / DATA)
         _require_unchanged(entry, data, edit.expected)
         if data is None:
@@ -93,9 +94,7 @@ class NativeStore:
         summary = _read_summary(entry.data_dir / SUMMARY)
         if summary is not None:
             new[SUMMARY] = orjson.dumps(updated(summary, after))
-        # QuPath may have saved the image while the edit was proved.
-        _require_unchanged(entry, _read(entry.data_dir / DATA), edit.expected)
-        _save(entry, new)
+        _save(entry, new, seen)
 
     def create(self, entry: ImageEntry, objects: Sequence[PathObject]) -> None:
         """Write data file, summary and server file of a brightfield H&E image that has no data file.
@@ -109,7 +108,8 @@ class NativeStore:
             is written then.
         """
         require_settled(entry.data_dir, entry.name, for_writing=True)
-        if (entry.data_dir / DATA).exists():
+        seen = _signature(entry.data_dir / DATA)
+        if seen is not None:
             raise StoreError(f"{entry.name} has a data file already.", "Read it and edit it.")
         server = _server_builder(self._project.path, entry)
         data = new_data(server, self._project.version or _VERSION, objects)
@@ -117,7 +117,7 @@ class NativeStore:
         new = {DATA: data, SUMMARY: orjson.dumps(new_summary(entry.width or 0, entry.height or 0, stored))}
         if not (entry.data_dir / _SERVER).exists():
             new[_SERVER] = orjson.dumps(server, option=orjson.OPT_INDENT_2)
-        _save(entry, new)
+        _save(entry, new, seen)
 
     def _objects(self, entry: ImageEntry, data: bytes) -> list[PathObject]:
         try:
@@ -162,10 +162,23 @@ def finish_save(data_dir: Path) -> None:
 
 def _require_unchanged(entry: ImageEntry, data: bytes | None, expected: str) -> None:
     if _fingerprint(data) != expected:
-        raise StoreError(
-            f"{entry.name} was changed by somebody else since it was read.",
-            "Close the image in QuPath (save it first) and run this again.",
-        )
+        raise _changed(entry)
+
+
+def _changed(entry: ImageEntry) -> StoreError:
+    return StoreError(
+        f"{entry.name} was changed by somebody else since it was read.",
+        "Close the image in QuPath (save it first) and run this again.",
+    )
+
+
+def _signature(path: Path) -> tuple[int, int, int] | None:
+    """What differs after anybody has written a file, None where there is none: quick to look at."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _fingerprint(data: bytes | None) -> str:
@@ -207,9 +220,14 @@ def _server_builder(project: Path, entry: ImageEntry) -> dict[str, Any]:
     return dict(found[0])
 
 
-def _save(entry: ImageEntry, new: Mapping[str, bytes]) -> None:
+def _save(entry: ImageEntry, new: Mapping[str, bytes], seen: tuple[int, int, int] | None) -> None:
+    def still() -> None:
+        # QuPath may have saved the image while the edit was proved and put on the disk.
+        if _signature(entry.data_dir / DATA) != seen:
+            raise _changed(entry)
+
     try:
-        save(entry.data_dir, new)
+        save(entry.data_dir, new, still)
     except OSError as error:
         raise StoreError(
             f"{entry.name}: its data file cannot be written ({error.strerror or error}).",
