@@ -39,7 +39,7 @@ def earlier = []          // records of the runs of which detections stand, or s
 def news = false
 runs.each { run ->
     def record = run.images.find { it.entry_id == entry.getID() }
-    if (record == null)
+    if (record == null || record.state in ['undoing', 'undone'])
         return
     def present = hierarchy.getDetectionObjects().collect { it.getID().toString() } as Set
     def there = record.state == 'written' || imported.contains(run.run) || record.objects.any { present.contains(it.id) }

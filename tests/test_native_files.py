@@ -125,6 +125,25 @@ def test_an_image_that_is_saved_meanwhile_is_left_alone(
     assert path.read_bytes() == b"saved by somebody"
 
 
+def test_an_image_that_is_saved_at_the_last_moment_is_left_alone(
+    image: tuple[NativeStore, ImageEntry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """QuPath saved it when all new bytes were on the disk already."""
+    store, entry = image
+    path, real = entry.data_dir / "data.qpdata", os.fsync
+
+    def slow(handle: int) -> None:
+        real(handle)
+        path.write_bytes(b"saved by somebody")
+
+    monkeypatch.setattr(os, "fsync", slow)
+    before = content(entry).keys()
+    with pytest.raises(StoreError, match="changed by somebody else"):
+        add_one(store, entry)
+    assert path.read_bytes() == b"saved by somebody"
+    assert content(entry).keys() == before
+
+
 def test_files_stay_readable_for_those_who_could_read_them(image: tuple[NativeStore, ImageEntry]) -> None:
     store, entry = image
     path = entry.data_dir / "data.qpdata"

@@ -171,7 +171,11 @@ def test_an_undone_run_and_one_that_an_older_state_overwrote_delete_nothing() ->
     first, second = ours(100, 100), ours(400, 400, LATER)
     later = manifest(second, run=LATER.run, removed=(first.id,))
     assert deleted([first], [manifest(first), later], ENTRY) == []
-    assert deleted([], [manifest(first).model_copy(update={"undone": True})], ENTRY) == []
+    assert deleted([], [manifest(first, state="undone", taken_back=(first.id,))], ENTRY) == []
+    # ... but what was gone before it was undone, a person had deleted.
+    assert deleted([], [manifest(first, second, state="undone", taken_back=(second.id,))], ENTRY) == [
+        (100.0, 100.0)
+    ]
 
 
 def test_a_run_of_which_nothing_is_left_is_named() -> None:

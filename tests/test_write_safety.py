@@ -9,6 +9,8 @@ import platform
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
@@ -18,8 +20,8 @@ from shapely.geometry import Polygon, box
 from write_objects import ENTRY, circle, detection, drawn, manifest, next_run, ours, run_info
 
 from midog_qupath.errors import SafetyError
-from midog_qupath.project.backup import back_up, restore
-from midog_qupath.project.lock import _is_qupath, project_lock
+from midog_qupath.project.backup import back_up, put_back
+from midog_qupath.project.lock import _is_qupath, project_lock, qupath_is_running
 from midog_qupath.project.manifest import load_manifests, manifest_path, save_manifest
 from midog_qupath.project.model import ImageEntry, Project, RoiKind, ServerBuilder
 from midog_qupath.project.ours import Standing, deleted_positions, ours_state
@@ -103,6 +105,45 @@ def test_the_lock_of_another_computer_or_of_nobody_stays(project: Project) -> No
     assert path.read_text() == ""
 
 
+def test_the_lock_of_a_process_whose_number_went_to_another_is_taken_over(project: Project) -> None:
+    """This process is alive, and far too young to have taken a lock in 2020."""
+    path = lock_of(project, os.getpid(), platform.node())
+    path.write_text(path.read_text().replace("2025-01-01T00:00:00", "2020-01-01T00:00:00+00:00"))
+    with project_lock(project):
+        assert json.loads(path.read_text())["time"] > "2025"
+
+
+def test_on_a_disk_without_hard_links_the_lock_holds_too(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(source: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    with project_lock(project), pytest.raises(SafetyError, match="writing"), project_lock(project):
+        pass
+    assert list(project.ours.iterdir()) == []
+
+
+def test_a_running_qupath_is_noticed(tmp_path: Path) -> None:
+    """A process under QuPath's name, as its launcher has it."""
+    program = tmp_path / "QuPath-v0.6.0"
+    program.write_text("import time\ntime.sleep(60)\n")
+    process = subprocess.Popen(["QuPath-v0.6.0", str(program)], executable=sys.executable)
+    try:
+        wait_until(qupath_is_running)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_until(happens: Callable[[], bool]) -> None:
+    patience = time.monotonic() + 10
+    while not happens():
+        assert time.monotonic() < patience
+        time.sleep(0.05)
+
+
 def test_qupath_is_told_from_midog_qupath() -> None:
     assert _is_qupath(["/opt/QuPath/bin/QuPath", ""])
     assert _is_qupath(["java", "-m", "qupath.QuPath"])
@@ -121,8 +162,8 @@ def test_a_backup_holds_everything_that_may_change_and_can_be_put_back(project: 
     (first.data_dir / "data.qpdata").write_bytes(b"broken")
     second.data_dir.mkdir()
     (second.data_dir / "data.qpdata").write_bytes(b"only ours")
-    restore(project, first, folder)
-    restore(project, second, folder)
+    put_back(project, first, folder)
+    put_back(project, second, folder)
     assert (first.data_dir / "data.qpdata").read_bytes() == b"objects"
     assert not (second.data_dir / "data.qpdata").exists()
     assert back_up(project, [], "20250101-120000").name == "20250101-120000-2"
@@ -132,7 +173,7 @@ def test_a_damaged_backup_is_not_put_back(project: Project) -> None:
     folder = back_up(project, project.images, "20250101-120000")
     (folder / "data" / "1" / "data.qpdata").write_bytes(b"bit rot")
     with pytest.raises(SafetyError, match="damaged"):
-        restore(project, project.images[0], folder)
+        put_back(project, project.images[0], folder)
     assert (project.images[0].data_dir / "data.qpdata").read_bytes() == b"objects"
 
 

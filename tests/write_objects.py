@@ -70,7 +70,7 @@ def drawn(geometry: BaseGeometry, class_name: str = "Mitosis", identity: int = 1
 
 
 def manifest(
-    *objects: PathObject, run: str = "20250101-120000-abcd", state: str = "written", removed: tuple = ()
+    *objects: PathObject, run: str = "20250101-120000-abcd", state: str = "written", **record: tuple
 ) -> RunManifest:
     """What a run that wrote ``objects`` to the image left."""
     record = ImageRecord(
@@ -82,7 +82,7 @@ def manifest(
         area=AREA.wkt,
         sidecar="detections/run/image.geojson",
         objects=tuple(written_object(item) for item in objects),
-        removed=removed,
+        **record,
     )
     return RunManifest(
         run=run,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from midog_qupath.cli.common import (
+    StoreChoice,
     TerminalProgress,
     class_map_option,
     json_option,
@@ -40,6 +41,10 @@ if TYPE_CHECKING:
     help="Only inside the areas of this GeoJSON file (full-resolution pixels of the image).",
 )  # fmt: skip
 @click.option("--sidecar-only", is_flag=True, help="Write GeoJSON files only, not into the project.")
+@click.option(
+    "--dry-run", is_flag=True,
+    help="Search, and say what would be added, replaced and left out; write nothing at all.",
+)  # fmt: skip
 @click.option("--keep", is_flag=True, help="Keep the untouched detections of earlier runs.")
 @click.option(
     "--threshold", type=click.FloatRange(0, 1),
@@ -54,7 +59,7 @@ if TYPE_CHECKING:
 @class_map_option
 @mpp_option
 @json_option
-def command(project: Path, model: Path | None, device: str, store: str | None, **options: Any) -> int:
+def command(project: Path, model: Path | None, device: str, store: StoreChoice, **options: Any) -> int:
     """Find mitotic figures in the images of PROJECT and write them into it as detections.
 
     Untouched detections of earlier runs in the searched area are replaced; what a person drew, changed or
@@ -79,7 +84,7 @@ def _run(
     project: Path,
     model: Path | None,
     device: str,
-    store: str | None,
+    store: StoreChoice,
     options: dict[str, Any],
     progress: TerminalProgress,
 ) -> AnnotateReport:
@@ -89,14 +94,12 @@ def _run(
     from midog_qupath.models.find import find_model
     from midog_qupath.project.classes import ClassMap
     from midog_qupath.project.qpproj import open_project
-    from midog_qupath.project.stores.choose import choose_store
 
     opened = open_project(project)
     kind = choose_device(device)
     found, why = find_model(opened, model)
     progress.note(f"Model: {found} ({why}), on {kind}")
-    factory, reason = choose_store(opened, store)
-    progress.note(f"Store: {reason}")
+    factory = store.open(opened, progress)
     class_map = ClassMap.parse(options.pop("class_map"))
     if options["regions"] == "":
         options["regions"] = class_map.region
@@ -109,9 +112,17 @@ def _run(
 
 def _show(report: AnnotateReport) -> None:
     data: dict[str, Any] = report.as_json()
-    click.echo(f"Run {data['run']}: {data['images']} images, {data['mm2']:.3g} mm² searched")
+    what = "Dry run" if data["dry_run"] else f"Run {data['run']}"
+    click.echo(f"{what}: {data['images']} images, {data['mm2']:.3g} mm² searched")
     counts = ", ".join(f"{count} {name}" for name, count in data["found"].items()) or "no mitotic figure"
     click.echo(f"Found: {counts}")
+    if data["dry_run"]:
+        click.echo(
+            f"Would be written by {data['store']}: {data['added']} added, {data['removed']} of earlier runs "
+            f"replaced, {data['left_out']} left out beside what a person kept or deleted."
+        )
+        click.echo("Nothing was written.")
+        return
     if data["sidecar_only"]:
         click.echo("The project itself was not changed.")
     else:

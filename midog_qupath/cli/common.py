@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 import orjson
+
+if TYPE_CHECKING:
+    from midog_qupath.progress import Progress
+    from midog_qupath.project.model import Project
+    from midog_qupath.project.stores.choose import StoreFactory
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -22,11 +29,6 @@ class_map_option = click.option(
     help="Name of a class in this project, e.g. mitosis='Mitotic figure'; roles: mitosis, normal, atypical, "
     "non_mitosis, region. May be repeated.",
 )
-store_option = click.option(
-    "--store",
-    type=click.Choice(["paquo", "native", "sidecar"]),
-    help="How objects are read and written; default: paquo where QuPath is found, else native.",
-)
 ground_truth_option = click.option(
     "--ground-truth",
     type=click.Path(path_type=Path),
@@ -38,6 +40,46 @@ mpp_option = click.option(
     type=click.FloatRange(0.05, 10.0),
     help="Microns per pixel for images whose pixel size is known neither to the project nor to the file.",
 )
+
+
+@dataclass(frozen=True)
+class StoreChoice:
+    """Which store was asked for (None: whichever is best), and whether data files are checked."""
+
+    name: str | None = None
+    check: bool = True
+
+    def open(self, project: Project, progress: Progress) -> StoreFactory:
+        """What opens the store; tells the user which it is and why."""
+        factory, reason = self.choose(project, progress)
+        progress.note(f"Store: {reason}")
+        return factory
+
+    def choose(self, project: Project, progress: Progress) -> tuple[StoreFactory, str]:
+        """What opens the store, and in words which it is and why."""
+        from midog_qupath.project.stores.choose import choose_store
+
+        return choose_store(project, self.name, check=self.check, warn=progress.warn)
+
+
+def store_option(function: F) -> F:
+    """``--store`` and ``--no-check``, as one :class:`StoreChoice` in the parameter ``store``."""
+
+    @click.option(
+        "--store",
+        type=click.Choice(["paquo", "native", "sidecar"]),
+        help="How objects are read and written; default: paquo where QuPath is found, else native.",
+    )
+    @click.option(
+        "--no-check",
+        is_flag=True,
+        help="Store native: take a data file though its summary.json counts other objects in it.",
+    )
+    @functools.wraps(function)
+    def with_choice(*args: Any, store: str | None, no_check: bool, **options: Any) -> Any:
+        return function(*args, store=StoreChoice(store, check=not no_check), **options)
+
+    return cast(F, with_choice)
 
 
 def print_json(value: Any) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from midog_qupath.cli.common import (
+    StoreChoice,
     TerminalProgress,
     class_map_option,
     ground_truth_option,
@@ -56,7 +57,7 @@ _CURVES = (("average_precision", "average precision"), ("froc_auc", "FROC-AUC (0
 @mpp_option
 @json_option
 def command(
-    project: Path, model: Path | None, detections: str | None, device: str, store: str | None, **options: Any
+    project: Path, model: Path | None, detections: str | None, device: str, store: StoreChoice, **options: Any
 ) -> int:
     """Measure mitosis detection (within 7.5 µm) and normal against atypical in PROJECT.
 
@@ -81,7 +82,7 @@ def command(
 
 def _run(
     project: Path,
-    store: str | None,
+    store: StoreChoice,
     model: Path | None,
     detections: str | None,
     device: str,
@@ -94,7 +95,6 @@ def _run(
     from midog_qupath.models.find import find_model
     from midog_qupath.project.classes import ClassMap
     from midog_qupath.project.qpproj import open_project
-    from midog_qupath.project.stores.choose import choose_store
 
     opened = open_project(project)
     chosen = EvaluateOptions(class_map=ClassMap.parse(options.pop("class_map")), **options)
@@ -102,8 +102,7 @@ def _run(
         raise StoreError(
             f"There is no folder {chosen.ground_truth}.", "Give the folder that holds <image>.geojson files."
         )
-    factory, reason = choose_store(opened, store)
-    progress.note(f"Store: {reason}")
+    factory = store.open(opened, progress)
     with factory() as objects:
         if detections is not None:
             return evaluate_run(opened, objects, detections, chosen, progress)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from midog_qupath.cli.common import (
+    StoreChoice,
     TerminalProgress,
     class_map_option,
     ground_truth_option,
@@ -61,7 +62,7 @@ def command(
     project: Path,
     output: Path | None,
     extra: str | None,
-    store: str | None,
+    store: StoreChoice,
     as_json: bool,
     **asked: Any,
 ) -> int:
@@ -78,13 +79,13 @@ def command(
 
 def export_with_defaults(project: Path, progress: Progress) -> Path:
     """Export a project as the command without options does; the folder of the dataset."""
-    return _export(project, None, None, progress).folder
+    return _export(project, None, StoreChoice(), progress).folder
 
 
 def _export(
     project: Path,
     output: Path | None,
-    store: str | None,
+    store: StoreChoice,
     progress: Progress,
     class_map: tuple[str, ...] = (),
     **asked: Any,
@@ -93,13 +94,12 @@ def _export(
     from midog_qupath.dataset.read_image import ExportOptions
     from midog_qupath.project.classes import ClassMap
     from midog_qupath.project.qpproj import open_project
-    from midog_qupath.project.stores.choose import choose_store
 
     opened = open_project(project)
     options = ExportOptions(
         folder=output or opened.ours / "dataset", class_map=ClassMap.parse(class_map), **asked
     )
-    factory, reason = choose_store(opened, store)
+    factory, reason = store.choose(opened, progress)
     progress.note(f"Annotations from {options.ground_truth}" if options.ground_truth else f"Store: {reason}")
     with factory() as objects:
         return export_project(opened, objects, options, progress)

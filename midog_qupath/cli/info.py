@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from midog_qupath.cli.common import (
+    StoreChoice,
     TerminalProgress,
     class_map_option,
     ground_truth_option,
@@ -31,7 +32,7 @@ _PROBLEMS = 20
 @json_option
 def command(
     project: Path,
-    store: str | None,
+    store: StoreChoice,
     ground_truth: Path | None,
     class_map: tuple[str, ...],
     mpp: float | None,
@@ -46,13 +47,13 @@ def command(
     from midog_qupath.project.classes import ClassMap
     from midog_qupath.project.info import describe
     from midog_qupath.project.qpproj import open_project
-    from midog_qupath.project.stores.choose import choose_store
 
     names = ClassMap.parse(class_map)
     opened = open_project(project)
-    factory, reason = choose_store(opened, store)
+    progress = TerminalProgress()
+    factory, reason = store.choose(opened, progress)
     with factory() as objects:
-        info = describe(opened, objects, names, ground_truth, mpp, TerminalProgress())
+        info = describe(opened, objects, names, ground_truth, mpp, progress)
     if as_json:
         print_json(info.data)
     else:

@@ -33,7 +33,7 @@ from midog_qupath.project.results import ImageResult, RunReport
 from midog_qupath.project.run import RunInfo, as_path_object, new_run
 from midog_qupath.project.select import select_images
 from midog_qupath.project.stores.base import ProjectStore
-from midog_qupath.project.write import StoreFactory, write_detections
+from midog_qupath.project.write import StoreFactory, preview_detections, write_detections
 from midog_qupath.slides.check import open_entry
 from midog_qupath.slides.mpp import resolve_mpp
 from midog_qupath.slides.tissue import find_tissue
@@ -46,7 +46,7 @@ class AnnotateOptions:
     ``images``: name patterns, none for all. ``regions``: only inside annotations of this class.
     ``within``: only inside the areas of this GeoJSON file. ``keep``: leave detections of earlier runs.
     ``threshold``: mitosis probability instead of the model's own. ``mpp``: microns per pixel of images
-    whose pixel size nobody knows. ``force``: images too coarse for mitoses too.
+    whose pixel size nobody knows. ``force``: images too coarse for mitoses too. ``dry_run``: write nothing.
     """
 
     images: Sequence[str] = ()
@@ -54,6 +54,7 @@ class AnnotateOptions:
     regions: str | None = None
     within: Path | None = None
     sidecar_only: bool = False
+    dry_run: bool = False
     keep: bool = False
     threshold: float | None = None
     mpp: float | None = None
@@ -68,7 +69,7 @@ class AnnotateReport:
     jobs: tuple[Job, ...]
     found: Mapping[str, int]
     sidecars: Path
-    sidecar_only: bool
+    options: AnnotateOptions
     unreadable: Mapping[str, MidogError]
 
     @property
@@ -89,7 +90,19 @@ class AnnotateReport:
             "added": sum(image.added for image in reports),
             "removed": sum(image.removed for image in reports),
             "left_out": sum(image.near_ours + image.near_deleted for image in reports),
-            "sidecar_only": self.sidecar_only,
+            "per_image": [
+                {
+                    "name": image.name,
+                    "added": image.added,
+                    "removed": image.removed,
+                    "touched": image.touched,
+                    "near_ours": image.near_ours,
+                    "near_deleted": image.near_deleted,
+                }
+                for image in reports
+            ],
+            "sidecar_only": self.options.sidecar_only,
+            "dry_run": self.options.dry_run,
             "sidecars": str(self.sidecars),
             "backup": str(self.run.backup) if self.run.backup else None,
             "coarse": [job.entry.name for job in self.jobs if job.pixel.coarse],
@@ -118,8 +131,9 @@ def annotate_project(
     jobs, unreadable = plan_jobs(project, store_factory, options, progress)
     run = _new_run(project, bundle, model, options)
     sidecars = project.ours / "detections" / run.run
-    with writing(sidecars):
-        sidecars.mkdir(parents=True, exist_ok=True)
+    if not options.dry_run:
+        with writing(sidecars):
+            sidecars.mkdir(parents=True, exist_ok=True)
     results: list[ImageResult] = []
     adapter = _used_to(bundle, jobs, unreadable, progress)
     jobs = [job for job in jobs if job.entry.name not in unreadable]
@@ -131,24 +145,28 @@ def annotate_project(
                 unreadable[job.entry.name] = error
                 continue
             results.append(ImageResult(job.entry, detections, job.area, job.pixel.mpp))
-            _write_sidecar(sidecars, results[-1], run)
+            if not options.dry_run:
+                _write_sidecar(sidecars, results[-1], run)
     _require_some(results, unreadable)
-    report = write_detections(
-        project,
-        store_factory,
-        results,
-        run,
-        keep=options.keep,
-        sidecar_only=options.sidecar_only,
-        progress=progress,
-    )
+    if options.dry_run:
+        report = preview_detections(project, store_factory, results, run, keep=options.keep)
+    else:
+        report = write_detections(
+            project,
+            store_factory,
+            results,
+            run,
+            keep=options.keep,
+            sidecar_only=options.sidecar_only,
+            progress=progress,
+        )
     done = {result.entry.entry_id for result in results}
     return AnnotateReport(
         run=report,
         jobs=tuple(job for job in jobs if job.entry.entry_id in done),
         found=_count(results, run),
         sidecars=sidecars,
-        sidecar_only=options.sidecar_only,
+        options=options,
         unreadable=unreadable,
     )
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 import shapely
 
 from midog_qupath.errors import MidogError, SafetyError, StoreError
 from midog_qupath.progress import Progress
-from midog_qupath.project.backup import back_up, restore
+from midog_qupath.project.backup import back_up, now_as_time
+from midog_qupath.project.editor import Editor
 from midog_qupath.project.journal import Journal, written_object
 from midog_qupath.project.manifest import ImageRecord
 from midog_qupath.project.model import PathClass, PathObject, Project
 from midog_qupath.project.ours import wiped_runs
 from midog_qupath.project.plan import Plan, plan
-from midog_qupath.project.results import ImageReport, Item, RunReport, State
+from midog_qupath.project.results import ImageReport, Item, RunReport, image_report
 from midog_qupath.project.stores.base import Edit, ProjectStore
-from midog_qupath.project.verify import verify_unchanged
 
 
 class ImageWriter:
@@ -56,8 +56,8 @@ class ImageWriter:
         ready, reports = self._preflight(items)
         backup = None
         if ready and self._writer.writes_project:
-            time = datetime.now().strftime("%Y%m%d-%H%M%S")
-            backup = back_up(self._project, [item.entry for item, _ in ready], time)
+            entries = [item.entry for item, _ in ready]
+            backup = back_up(self._project, entries, now_as_time(), f"before run {self._journal.run}")
         reports += self._write_all(ready, backup)
         return self._report(reports, backup)
 
@@ -80,41 +80,28 @@ class ImageWriter:
         except StoreError as error:
             return [self._left(item, None, error) for item, _ in ready]
         reports = []
+        editor = Editor(self._project, self._writer, self._reader, backup)
         with self._progress.task("Writing detections", total=len(ready), unit="images") as advance:
             for item, fingerprint in ready:
-                reports.append(self._write(item, fingerprint, backup))
+                reports.append(self._write(item, fingerprint, editor))
                 advance(1)
         return reports
 
-    def _write(self, item: Item, fingerprint: str, backup: Path | None) -> ImageReport:
+    def _write(self, item: Item, fingerprint: str, editor: Editor) -> ImageReport:
         planned = None
         try:
-            self._require_unchanged(item, fingerprint)
-            before = self._reader.read(item.entry)
+            before = editor.read(item.entry, fingerprint)
             planned = self._plan(item, before)
             self._journal.begin(_record(self._project, item, planned), {found.id for found in before})
-            edit = Edit(planned.remove, planned.add, fingerprint)
-            if edit.add or edit.remove:
-                self._writer.apply(item.entry, edit)
         except StoreError as error:
             return self._left(item, planned, error)
-        stored = None
         try:
-            stored = self._reader.fingerprint(item.entry)
-            verify_unchanged(before, self._reader.read(item.entry), edit)
+            editor.apply(item.entry, before, Edit(planned.remove, planned.add, fingerprint))
         except (StoreError, SafetyError) as error:
-            return self._left(item, planned, self._put_back(item, stored, backup, error))
-        state: State = "written" if self._writer.writes_project else "sidecar"
+            return self._left(item, planned, error)
+        state: Literal["written", "sidecar"] = "written" if self._writer.writes_project else "sidecar"
         self._journal.done(item.entry.entry_id, state)
-        return _report(item, planned, state)
-
-    def _require_unchanged(self, item: Item, fingerprint: str) -> None:
-        # The backup would not do for an image that was saved after it.
-        if self._reader.fingerprint(item.entry) != fingerprint:
-            raise StoreError(
-                f"Image '{item.entry.name}' was saved by another program since it was backed up.",
-                "Close it in QuPath and run the command again.",
-            )
+        return image_report(item, planned, state)
 
     def _plan(self, item: Item, objects: Sequence[PathObject]) -> Plan:
         entry_id, manifests = item.entry.entry_id, self._journal.manifests
@@ -133,18 +120,6 @@ class ImageWriter:
             keep=self._journal.keep,
         )
 
-    def _put_back(self, item: Item, stored: str | None, backup: Path | None, error: MidogError) -> MidogError:
-        if backup is None:
-            return error
-        by_hand = f"Compare it in QuPath with its data.qpdata and summary.json in {backup}."
-        try:
-            if stored is None or self._reader.fingerprint(item.entry) != stored:
-                return SafetyError(f"{error.what} It was not put back: it changed again since.", by_hand)
-            restore(self._project, item.entry, backup)
-        except MidogError as second:
-            return SafetyError(f"{error.what} It could not be put back: {second.what}", by_hand)
-        return SafetyError(f"{error.what} The image was put back as it was.", error.remedy)
-
     def _left(self, item: Item, planned: Plan | None, error: MidogError | None = None) -> ImageReport:
         """An image that stays as it is: note it and, where that is a failure, say how to import."""
         self._journal.left(_record(self._project, item, planned))
@@ -154,7 +129,7 @@ class ImageWriter:
                 f"{error.remedy} Its detections are in {item.sidecar}: "
                 "import_detections.groovy brings them into QuPath.",
             )
-        return replace(_report(item, planned, "sidecar"), added=0, removed=0, error=error)
+        return replace(image_report(item, planned, "sidecar"), added=0, removed=0, error=error)
 
     def _report(self, reports: Sequence[ImageReport], backup: Path | None) -> RunReport:
         self._journal.finish()
@@ -178,19 +153,4 @@ def _record(project: Project, item: Item, planned: Plan | None) -> ImageRecord:
         sidecar=item.sidecar.relative_to(project.ours).as_posix(),
         objects=tuple(written_object(new) for new in (planned.add if planned else item.new)),
         removed=tuple(sorted(planned.remove)) if planned else (),
-    )
-
-
-def _report(item: Item, planned: Plan | None, state: State) -> ImageReport:
-    done = planned or Plan(remove=frozenset(), add=(), touched=0, near_ours=0, near_deleted=0)
-    return ImageReport(
-        entry_id=item.entry.entry_id,
-        name=item.entry.name,
-        sidecar=item.sidecar,
-        state=state,
-        added=len(done.add),
-        removed=len(done.remove),
-        touched=done.touched,
-        near_ours=done.near_ours,
-        near_deleted=done.near_deleted,
     )

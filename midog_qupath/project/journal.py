@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 import shapely
@@ -17,7 +18,6 @@ from midog_qupath.project.manifest import (
 )
 from midog_qupath.project.model import PathObject, Project
 from midog_qupath.project.ours import replaces
-from midog_qupath.project.results import State
 from midog_qupath.project.run import RunInfo, empty_manifest
 from midog_qupath.project.shapes import centre
 
@@ -64,7 +64,7 @@ class Journal:
             )
         self._put(record)
 
-    def done(self, entry_id: str, state: State) -> None:
+    def done(self, entry_id: str, state: Literal["written", "sidecar"]) -> None:
         """Say that an image was written and read back: in the project, or by a store beside it."""
         record = self._manifest.image(entry_id)
         if record is not None:

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
-import sys
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from midog_qupath.errors import SafetyError
 from midog_qupath.project.disk import writing
 from midog_qupath.project.model import Project
 
-#: A lock is created and filled in two steps: an empty one gets this long (seconds) to be filled.
+#: Where a lock is created and filled in two steps, an empty one gets this long (seconds) to be filled.
 _FILLED_WITHIN = 0.5
 #: Of two processes that take over the same stale lock the later wins; both look again after this (seconds).
 _SETTLED_AFTER = 0.1
+#: How far (seconds) the times at which a process began and a lock was taken may be off.
+_CLOCKS_AGREE = 2.0
 
 
 class Holder(BaseModel):
@@ -55,6 +57,31 @@ def project_lock(project: Project) -> Iterator[None]:
 
 
 def _created(path: Path, me: Holder) -> bool:
+    mine = _staged(path, me)
+    try:
+        # Whole at once: a process that is killed here leaves no lock that does not say whose it is.
+        os.link(mine, path)
+    except FileExistsError:
+        return False
+    except OSError:
+        return _created_in_two_steps(path, me)
+    finally:
+        mine.unlink(missing_ok=True)
+    return True
+
+
+def _staged(path: Path, me: Holder) -> Path:
+    for left in path.parent.glob(f"{path.name}.*"):
+        number = left.suffix[1:]
+        if number.isdigit() and not psutil.pid_exists(int(number)):
+            left.unlink(missing_ok=True)
+    mine = path.with_name(f"{path.name}.{me.pid}")
+    mine.write_text(me.model_dump_json(), encoding="utf-8")
+    return mine
+
+
+def _created_in_two_steps(path: Path, me: Holder) -> bool:
+    """For disks without hard links."""
     try:
         handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
@@ -71,11 +98,9 @@ def _created(path: Path, me: Holder) -> bool:
 
 def _take_over(path: Path, me: Holder) -> None:
     other = _patient_holder(path)
-    if other is None or other.host != me.host or _alive(other.pid):
+    if other is None or other.host != me.host or _alive(other):
         raise _held(path, other)
-    mine = path.with_name(f"lock.{me.pid}")
-    mine.write_text(me.model_dump_json(), encoding="utf-8")
-    os.replace(mine, path)
+    os.replace(_staged(path, me), path)
     time.sleep(_SETTLED_AFTER)
     winner = _holder(path)
     if winner != me:
@@ -110,54 +135,33 @@ def _holder(path: Path) -> Holder | None:
         return None
 
 
-def _alive(pid: int) -> bool:
-    if sys.platform == "win32":
-        return _alive_on_windows(pid)
+def _alive(holder: Holder) -> bool:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        started = psutil.Process(holder.pid).create_time()
+        since = datetime.fromisoformat(holder.time)
+    except psutil.NoSuchProcess:
         return False
-    except (PermissionError, OverflowError):
+    except (psutil.Error, ValueError, OverflowError):
         # Somebody else's process, or no process id at all: not ours to overrule.
         return True
-    return True
-
-
-def _alive_on_windows(pid: int) -> bool:
-    # os.kill(pid, 0) would send Ctrl-C there. tasklist prints a line of CSV for a process that it finds
-    # and another line where there is none; nothing at all means that it could not be asked.
-    answer = _output("tasklist", "/FO", "CSV", "/NH", "/FI", f"PID eq {pid}")
-    return not answer.strip() or f'"{pid}"' in answer
+    if since.tzinfo is None:
+        return True
+    # A process that began after the lock was taken only has the number of the one that took it.
+    return started <= since.timestamp() + _CLOCKS_AGREE
 
 
 def qupath_is_running() -> bool:
     """Whether a QuPath seems to run on this computer; False where that cannot be found out."""
-    if sys.platform == "win32":
-        lines = _output("tasklist", "/FO", "CSV", "/NH").splitlines()
-        return any(line.lower().startswith('"qupath') for line in lines)
-    if sys.platform == "darwin":
-        return any(_is_qupath(line.split("\0")) for line in _output("ps", "-axo", "comm=").splitlines())
-    return any(_is_qupath(arguments) for arguments in _linux_command_lines())
+    return any(_is_qupath(arguments) for arguments in _command_lines())
 
 
 def _is_qupath(arguments: list[str]) -> bool:
     # QuPath's own launcher (QuPath, QuPath-v0.6.0), or its main class run by java; not midog-qupath.
-    launcher = Path(arguments[0]).name.lower().startswith("qupath")
+    launcher = re.split(r"[/\\]", arguments[0])[-1].lower().startswith("qupath")
     return launcher or any(argument.startswith("qupath.QuPath") for argument in arguments[1:])
 
 
-def _linux_command_lines() -> Iterator[list[str]]:
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            yield path.read_bytes().decode("utf-8", "replace").split("\0")
-        except OSError:
-            # It ended while we looked, or is hidden from us.
-            continue
-
-
-def _output(*command: str) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=10, check=False)  # noqa: S603
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.decode("utf-8", "replace")
+def _command_lines() -> Iterator[list[str]]:
+    """Name or command line of every process that is not hidden from us."""
+    for process in psutil.process_iter(["name", "cmdline"]):
+        yield process.info["cmdline"] or [process.info["name"] or ""]

@@ -49,20 +49,23 @@ class ImageRecord(_Record):
     """What a run did to one image.
 
     ``state`` is ``planned`` while the image is being written, ``written`` once it was read back and
-    found right, ``sidecar`` where the detections stand in the GeoJSON file only. ``area`` (WKT, slide
-    pixels) is what was searched, ``removed`` the older detections of ours that ``objects`` replace,
-    ``mpp`` microns per slide pixel, ``sidecar`` relative to ``midog-qupath``.
+    found right, ``sidecar`` where the detections stand in the GeoJSON file only, ``undoing`` and ``undone``
+    while and after the run is taken out of the image again. ``area`` (WKT, slide pixels) is what was
+    searched, ``removed`` the older detections of ours that ``objects`` replace, ``taken_back`` those of
+    ``objects`` that undoing or restoring took out (so that a person did not), ``mpp`` microns per slide
+    pixel, ``sidecar`` relative to ``midog-qupath``.
     """
 
     entry_id: str
     name: str
     stem: str
-    state: Literal["planned", "written", "sidecar"]
+    state: Literal["planned", "written", "sidecar", "undoing", "undone"]
     mpp: float = Field(gt=0)
     area: str
     sidecar: str
     objects: tuple[WrittenObject, ...]
     removed: tuple[UUID, ...] = ()
+    taken_back: tuple[UUID, ...] = ()
 
 
 class RunManifest(_Record):
@@ -70,7 +73,8 @@ class RunManifest(_Record):
 
     ``number`` is the value of the measurement ``midog run`` on its objects, ``started`` and ``finished``
     are ISO times (``finished`` None: still at work or cut short), ``threshold`` and
-    ``atypical_threshold`` probabilities in 0..1. An ``undone`` run no longer says what a person deleted.
+    ``atypical_threshold`` probabilities in 0..1. ``undone``: it is to be taken out of all its images; which
+    of them are done, their records say.
     """
 
     schema_version: Literal[1] = 1
@@ -117,7 +121,7 @@ def load_manifests(project: Project) -> tuple[RunManifest, ...]:
     changed or deleted, and a run that went on would overrule them.
     """
     folder = project.ours / "runs"
-    return tuple(_load(path) for path in sorted(folder.glob("*.json")))
+    return tuple(sorted(map(_load, folder.glob("*.json")), key=lambda found: (found.number, found.run)))
 
 
 def written_objects(manifests: Iterable[RunManifest]) -> dict[UUID, WrittenObject]:

@@ -107,20 +107,51 @@ def _same_class(item: PathObject, class_name: str) -> bool:
     return item.class_name is not None and normalised(item.class_name) == normalised(class_name)
 
 
-def deleted(objects: Iterable[PathObject], manifests: Iterable[RunManifest], entry_id: str) -> list[Position]:
+def deleted(
+    objects: Iterable[PathObject],
+    manifests: Iterable[RunManifest],
+    entry_id: str,
+    unheard: str | None = None,
+) -> list[Position]:
     """Centres (slide pixels) of the detections of ours that a person deleted from an image.
 
-    In the manifest of a run, and gone. Not those that a later run of ours replaced, nor those of a run
-    that is undone, never came to stand in the image, or was overwritten by an older state (the objects
-    that it had replaced are back).
+    In the manifest of a run, and gone. Not those that a later run of ours replaced or that were undone,
+    nor those of a run that never came to stand in the image, or was overwritten by an older state (the
+    objects that it had replaced are back). ``unheard``: a run whose deleted detections do not count.
     """
     present = {item.id for item in objects}
     gone = {
         written.id: (written.x, written.y)
-        for _, _, missing in _missing(present, manifests, entry_id)
+        for run, _, missing in _missing(present, manifests, entry_id)
         for written in missing
+        if run != unheard
     }
     return list(gone.values())
+
+
+def deleted_by_run(
+    objects: Iterable[PathObject], manifests: Iterable[RunManifest], entry_id: str, run: str
+) -> frozenset[UUID]:
+    """The ids of the detections of one run that a person deleted from an image."""
+    present = {item.id for item in objects}
+    return frozenset(
+        written.id
+        for name, _, missing in _missing(present, manifests, entry_id)
+        for written in missing
+        if name == run
+    )
+
+
+def replaced_by(
+    objects: Iterable[PathObject], manifests: Iterable[RunManifest], entry_id: str, run: str
+) -> str | None:
+    """The newest run that took detections of ``run`` out of an image, None where there is none."""
+    present = {item.id for item in objects}
+    records = _records(manifests, entry_id)
+    replaced = _replaced(list(records.values()), present)
+    mine = {written.id for written in records[run].objects} & replaced
+    found = [name for name, record in records.items() if name != run and mine.intersection(record.removed)]
+    return found[-1] if found else None
 
 
 def wiped_runs(objects: Iterable[PathObject], manifests: Iterable[RunManifest], entry_id: str) -> list[str]:
@@ -132,40 +163,62 @@ def wiped_runs(objects: Iterable[PathObject], manifests: Iterable[RunManifest], 
     return [
         run
         for run, record, missing in _missing(present, manifests, entry_id)
-        if len(missing) == len(record.objects) > 1
+        if len(missing) == len(record.objects) > 1 and record.state not in ("undoing", "undone")
     ]
 
 
 def replaces(record: ImageRecord, present: Container[UUID | None]) -> bool:
     """Whether what ``record`` says was written and removed has happened, by the ids ``present``.
 
-    True as well for an image that a run was writing when it was cut short.
+    True as well for an image that a run was writing when it was cut short, not for one in which it is undone.
     """
-    return record.state == "planned" or _stands(record, present)
+    return record.state != "undone" and (record.state == "planned" or stands(record, present))
 
 
-def _missing(
-    present: set[UUID | None], manifests: Iterable[RunManifest], entry_id: str
-) -> list[tuple[str, ImageRecord, list[WrittenObject]]]:
-    records = {
-        manifest.run: record
-        for manifest in manifests
-        if not manifest.undone and (record := manifest.image(entry_id)) is not None
-    }
-    accounted = present.union(*(record.removed for record in records.values() if replaces(record, present)))
-    return [
-        (run, record, [written for written in record.objects if written.id not in accounted])
-        for run, record in records.items()
-        if _stands(record, present)
-    ]
-
-
-def _stands(record: ImageRecord, present: Container[UUID | None]) -> bool:
+def stands(record: ImageRecord, present: Container[UUID | None]) -> bool:
+    """Whether a run came to stand in an image, as far as the ids ``present`` and its record tell."""
     # The state says less than the image: a run can be killed between the image and the manifest, a
     # sidecar imported in QuPath later, an image saved over by a QuPath that had it open.
     if any(written.id in present for written in record.objects):
         return True
     return record.state == "written" and not any(identity in present for identity in record.removed)
+
+
+def _missing(
+    present: set[UUID | None], manifests: Iterable[RunManifest], entry_id: str
+) -> list[tuple[str, ImageRecord, list[WrittenObject]]]:
+    records = _records(manifests, entry_id)
+    replaced = _replaced(list(records.values()), present)
+    accounted = present.union(replaced, *(record.taken_back for record in records.values()))
+    return [
+        (run, record, [written for written in record.objects if written.id not in accounted])
+        for run, record in records.items()
+        # What an undone run neither left nor took back, a person had deleted before.
+        if record.state == "undone" or stands(record, present) or _any_of(record, replaced)
+    ]
+
+
+def _records(manifests: Iterable[RunManifest], entry_id: str) -> dict[str, ImageRecord]:
+    """The records of an image by run, oldest first."""
+    return {
+        manifest.run: record
+        for manifest in sorted(manifests, key=lambda one: (one.number, one.run))
+        if (record := manifest.image(entry_id)) is not None
+    }
+
+
+def _replaced(records: Sequence[ImageRecord], present: Container[UUID | None]) -> set[UUID]:
+    """What later runs of ours took out; ``records`` oldest first."""
+    replaced: set[UUID] = set()
+    for record in reversed(records):
+        # A run of which a later one took something out had come to stand, though nothing of it is left.
+        if replaces(record, present) or (record.state != "undone" and _any_of(record, replaced)):
+            replaced.update(record.removed)
+    return replaced
+
+
+def _any_of(record: ImageRecord, ids: Container[UUID]) -> bool:
+    return any(written.id in ids for written in record.objects)
 
 
 def ours_state(project: Project) -> Callable[[PathObject], Standing]:

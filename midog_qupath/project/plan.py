@@ -51,7 +51,7 @@ def plan(
     image's microns per slide pixel.
     """
     standings = classify(objects, manifests)
-    remove = frozenset() if keep else _replaceable(objects, standings, area)
+    remove = frozenset() if keep else _inside(objects, replaceable(objects, standings), area)
     staying = [
         item
         for item, whose in zip(objects, standings, strict=True)
@@ -73,17 +73,20 @@ def plan(
     )
 
 
-def _replaceable(
-    objects: Sequence[PathObject], standings: Sequence[Standing], area: BaseGeometry
-) -> frozenset[UUID]:
-    shapely.prepare(area)
-    go = {
-        item.id
-        for item, whose in zip(objects, standings, strict=True)
-        if whose is Standing.UNTOUCHED and shapely.intersects_xy(area, *centre(item))
-    }
+def replaceable(objects: Sequence[PathObject], standings: Sequence[Standing]) -> frozenset[UUID]:
+    """The ids of those objects of ours that may be taken out of an image: untouched, and nobody's parent."""
+    go = {item.id for item, whose in zip(objects, standings, strict=True) if whose is Standing.UNTOUCHED}
     # An id that stands twice (a file imported twice) names no single object. And no person's object that
     # was put inside one of ours may lose its parent.
     twice = {identity for identity, count in Counter(item.id for item in objects).items() if count > 1}
     parents = {item.parent_id for item in objects}
     return frozenset(identity for identity in go - twice - parents if identity is not None)
+
+
+def _inside(objects: Sequence[PathObject], chosen: frozenset[UUID], area: BaseGeometry) -> frozenset[UUID]:
+    candidates = [item for item in objects if item.id in chosen]
+    if not candidates:
+        return frozenset()
+    shapely.prepare(area)
+    inside = shapely.intersects_xy(area, np.array([centre(item) for item in candidates]))
+    return frozenset(item.id for item, hit in zip(candidates, inside, strict=True) if hit and item.id)

@@ -12,10 +12,11 @@ from shapely.geometry.base import BaseGeometry
 from midog_qupath.detection import Detection
 from midog_qupath.errors import MidogError
 from midog_qupath.project.model import ImageEntry, PathObject
+from midog_qupath.project.plan import Plan
 from midog_qupath.units import MicronsPerPixel
 
-#: Whether detections stand in the project, or in GeoJSON beside it.
-State = Literal["written", "sidecar"]
+#: Whether detections stand in the project, in GeoJSON beside it, or nowhere yet (a dry run).
+State = Literal["written", "sidecar", "planned"]
 
 
 @dataclass(frozen=True)
@@ -71,3 +72,19 @@ class Item:
     def entry(self) -> ImageEntry:
         """The image."""
         return self.result.entry
+
+
+def image_report(item: Item, planned: Plan | None, state: State) -> ImageReport:
+    """What a plan comes to; without one, nothing was to be done to the image."""
+    done = planned or Plan(remove=frozenset(), add=(), touched=0, near_ours=0, near_deleted=0)
+    return ImageReport(
+        entry_id=item.entry.entry_id,
+        name=item.entry.name,
+        sidecar=item.sidecar,
+        state=state,
+        added=len(done.add),
+        removed=len(done.remove),
+        touched=done.touched,
+        near_ours=done.near_ours,
+        near_deleted=done.near_deleted,
+    )

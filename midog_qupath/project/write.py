@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
-from midog_qupath.progress import Progress
+from midog_qupath.errors import StoreError
+from midog_qupath.progress import SILENT, Progress
+from midog_qupath.project.alone import alone
 from midog_qupath.project.disk import writing
 from midog_qupath.project.geojson import write_features
 from midog_qupath.project.image_writer import ImageWriter
 from midog_qupath.project.journal import Journal
-from midog_qupath.project.lock import project_lock, qupath_is_running
+from midog_qupath.project.manifest import load_manifests
 from midog_qupath.project.model import Project
-from midog_qupath.project.results import ImageResult, Item, RunReport
+from midog_qupath.project.plan import plan
+from midog_qupath.project.results import ImageResult, Item, RunReport, image_report
 from midog_qupath.project.run import RunInfo, as_path_object
 from midog_qupath.project.stores.base import ProjectStore
 
@@ -44,12 +48,8 @@ def write_detections(
     Raises SafetyError, before the project is changed, when somebody else is writing, the folder is
     read-only, the disk is full or a manifest is damaged; StoreError where the store cannot be opened.
     """
-    if not sidecar_only and qupath_is_running():
-        progress.warn(
-            "QuPath is running: close this project there, or its next save overwrites the detections."
-        )
-    with project_lock(project), ExitStack() as stores:
-        items = [_write_sidecar(project, result, run) for result in results]
+    with alone(project, SILENT if sidecar_only else progress), ExitStack() as stores:
+        items = [_write_sidecar(_item(project, result, run)) for result in results]
         writer = stores.enter_context(store_factory())
         journal = Journal(project, run, writer.name, keep)
         if sidecar_only:
@@ -58,13 +58,47 @@ def write_detections(
         return ImageWriter(project, writer, reader, journal, progress).into_store(items)
 
 
-def _write_sidecar(project: Project, result: ImageResult, run: RunInfo) -> Item:
+def preview_detections(
+    project: Project, store_factory: StoreFactory, results: Sequence[ImageResult], run: RunInfo, *, keep: bool
+) -> RunReport:
+    """What :func:`write_detections` would do now; nothing is written.
+
+    An image that cannot be read is reported (:attr:`RunReport.failed`). Raises SafetyError when a manifest is
+    damaged, StoreError where the store cannot be opened.
+    """
+    manifests = load_manifests(project)
+    reports = []
+    with store_factory() as store:
+        for item in (_item(project, result, run) for result in results):
+            entry, result = item.entry, item.result
+            try:
+                planned = plan(
+                    store.read(entry),
+                    manifests,
+                    item.new,
+                    entry_id=entry.entry_id,
+                    area=result.area,
+                    mpp=result.mpp,
+                    keep=keep,
+                )
+            except StoreError as error:
+                reports.append(replace(image_report(item, None, "planned"), error=error))
+            else:
+                reports.append(image_report(item, planned, "planned"))
+        return RunReport(run.run, store.name, tuple(reports), backup=None)
+
+
+def _item(project: Project, result: ImageResult, run: RunInfo) -> Item:
     entry = result.entry
     path = project.ours / "detections" / run.run / f"{entry.stem}.geojson"
     new = tuple(
         as_path_object(detection, run, entry.entry_id, index)
         for index, detection in enumerate(result.detections)
     )
-    with writing(path):
-        write_features(path, new)
     return Item(result, new, path)
+
+
+def _write_sidecar(item: Item) -> Item:
+    with writing(item.sidecar):
+        write_features(item.sidecar, item.new)
+    return item

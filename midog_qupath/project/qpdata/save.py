@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 DATA, SUMMARY = "data.qpdata", "summary.json"
+#: Where the old summary lies while a save is under way, or after one that was killed.
+ASIDE = f".{SUMMARY}.before"
 
 
-def save(folder: Path, new: Mapping[str, bytes]) -> None:
+def save(folder: Path, new: Mapping[str, bytes], still: Callable[[], None] | None = None) -> None:
     """Replace files of a data folder by ``new`` (name -> bytes), ``data.qpdata`` among them, or none of them.
+
+    ``still`` is called when all is ready and nothing is replaced yet: what it raises stops the save.
 
     Raises
     ------
@@ -31,6 +35,8 @@ def save(folder: Path, new: Mapping[str, bytes]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in new.items():
             staged[name] = _stage(folder / name, data)
+        if still is not None:
+            still()
         _swap(folder, staged)
     finally:
         for path in staged.values():
@@ -38,6 +44,22 @@ def save(folder: Path, new: Mapping[str, bytes]) -> None:
         if made and not (folder / DATA).exists():
             with suppress(OSError):
                 folder.rmdir()
+
+
+def put_files(folder: Path, then: Mapping[str, bytes | None]) -> None:
+    """Make the files of a data folder what they were: ``then`` holds their bytes, None for none.
+
+    Cut short, the image is whole, old or new. Raises OSError as :func:`save` does.
+    """
+    new = {name: data for name, data in then.items() if data is not None}
+    absent = [folder / name for name in then if name not in new]
+    if DATA in new:
+        save(folder, new)
+    # A summary without its data would be refused, data without a summary are not.
+    for path in sorted(absent, key=lambda path: path.name == DATA):
+        path.unlink(missing_ok=True)
+    if DATA not in new and folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _stage(target: Path, data: bytes) -> Path:
@@ -57,7 +79,7 @@ def _stage(target: Path, data: bytes) -> Path:
 
 
 def _swap(folder: Path, staged: Mapping[str, Path]) -> None:
-    summary, aside = folder / SUMMARY, folder / f".{SUMMARY}.before"
+    summary, aside = folder / SUMMARY, folder / ASIDE
     added = [folder / name for name in staged if name not in (DATA, SUMMARY) and not (folder / name).exists()]
     try:
         if summary.exists():
@@ -66,7 +88,7 @@ def _swap(folder: Path, staged: Mapping[str, Path]) -> None:
             os.replace(staged[name], folder / name)
         os.replace(staged[DATA], folder / DATA)
     except BaseException:
-        if aside.exists():
+        if aside.exists() and not summary.exists():
             os.replace(aside, summary)
         for path in added:
             _drop(path)

@@ -15,10 +15,14 @@ from midog_qupath.project.stores.sidecar import SidecarStore, annotation_file, r
 StoreFactory = Callable[[], ProjectStore]
 
 
-def choose_store(project: Project, choice: str | None) -> tuple[StoreFactory, str]:
+def choose_store(
+    project: Project, choice: str | None, *, check: bool = True, warn: Callable[[str], None] | None = None
+) -> tuple[StoreFactory, str]:
     """What opens the store for a project, and in words which it is and why.
 
-    ``choice``: paquo, native, sidecar, or None: paquo where QuPath is found, else native.
+    ``choice``: paquo, native, sidecar, or None: paquo where QuPath is found, else native. ``check``: the
+    native store refuses a data file that disagrees with its ``summary.json``; ``warn`` is told once of an
+    image that has none.
 
     Raises
     ------
@@ -27,8 +31,9 @@ def choose_store(project: Project, choice: str | None) -> tuple[StoreFactory, st
     """
     if choice == "sidecar":
         return lambda: SidecarStore(project), "sidecar (asked for): GeoJSON files, the project is not touched"
+    told = _once(warn)
     if choice == "native":
-        return lambda: NativeStore(project), "native (asked for): data files read without QuPath"
+        return lambda: NativeStore(project, check, told), "native (asked for): data files read without QuPath"
     qupath = find_qupath()
     if qupath is not None:
         asked = " (asked for)" if choice else ""
@@ -39,9 +44,21 @@ def choose_store(project: Project, choice: str | None) -> tuple[StoreFactory, st
             "Install one with `paquo get_qupath`, or use --store native.",
         )
     return (
-        lambda: NativeStore(project),
+        lambda: NativeStore(project, check, told),
         "native: no QuPath found (`paquo get_qupath` installs one; it is not needed)",
     )
+
+
+def _once(warn: Callable[[str], None] | None) -> Callable[[str], None] | None:
+    """``warn``, but what was said once is not said again by the next store of the same command."""
+    said: set[str] = set()
+
+    def tell(message: str) -> None:
+        if warn is not None and message not in said:
+            said.add(message)
+            warn(message)
+
+    return tell if warn is not None else None
 
 
 def people_objects(store: ProjectStore, entry: ImageEntry, ground_truth: Path | None) -> list[PathObject]:

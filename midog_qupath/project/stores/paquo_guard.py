@@ -45,6 +45,24 @@ def restored_on_failure(data_dir: Path, name: str) -> Iterator[None]:
     _discard(kept)
 
 
+def settle(data_dir: Path) -> None:
+    """Tidy up after an edit of ours that was killed together with QuPath's process.
+
+    QuPath puts the old data file aside while it saves. Where that is, to the last byte, the one that we
+    copied before the edit, the save was ours, and the image is put back as it was before.
+    """
+    copy, aside = data_dir / f"data.qpdata{COPY_SUFFIX}", data_dir / BACKUP
+    if copy.exists() and aside.exists():
+        if copy.read_bytes() != aside.read_bytes():
+            return
+        for name in SAVED_FILES:
+            if (kept := data_dir / f"{name}{COPY_SUFFIX}").exists():
+                os.replace(kept, data_dir / name)
+        aside.unlink()
+    elif not aside.exists():
+        _discard({data_dir / name: data_dir / f"{name}{COPY_SUFFIX}" for name in SAVED_FILES})
+
+
 def _copies(data_dir: Path, name: str) -> dict[Path, Path]:
     kept: dict[Path, Path] = {}
     try:

@@ -1,0 +1,44 @@
+"""``midog-qupath backups``: the states of a project that were kept before it was changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from midog_qupath.cli.common import json_option, print_json, project_argument
+
+
+@click.command("backups")
+@project_argument
+@json_option
+def command(project: Path, as_json: bool) -> int:
+    """List the backups of PROJECT, oldest first.
+
+    The time (year, month, day - hour, minute, second) is what `restore` takes. Each holds the images, project
+    file and classes as they were before a run, an undo or a restore. Old ones may be deleted.
+    """
+    from midog_qupath.project.backup import all_backups
+    from midog_qupath.project.qpproj import open_project
+
+    found = all_backups(open_project(project))
+    rows = [
+        {
+            "time": backup.time,
+            "why": backup.record.why if backup.record else None,
+            "images": len(backup.record.images) if backup.record else 0,
+            "bytes": backup.size,
+            "whole": backup.record is not None,
+            "folder": str(backup.folder),
+        }
+        for backup in found
+    ]
+    if as_json:
+        print_json(rows)
+        return 0
+    for row in rows:
+        told = f"{row['images']:>5} images  {row['why']}" if row["whole"] else "damaged"
+        click.echo(f"{row['time']:20}{int(str(row['bytes'])) / 1e6:>10.1f} MB{told}")
+    if not rows:
+        click.echo("No backups: nothing has been written into this project.")
+    return 0
