@@ -71,5 +71,9 @@ class ModelError(MidogError):
     """A model bundle is missing, damaged or does not fit the task."""
 
 
+class FormatError(MidogError):
+    """A file in a format of the MIDOG challenge is malformed or says what cannot be."""
+
+
 class EvaluationError(MidogError):
     """Nothing can be measured: no ground truth, or no detections of that run."""

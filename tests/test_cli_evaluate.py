@@ -34,11 +34,15 @@ def test_the_newest_model_is_measured_on_what_it_has_not_seen(command, project):
     data = json.loads(out)
     assert data["left_out_cases"] == ["a"]
     assert (data["in_sample"], data["skipped_images"]) == (False, {})
-    assert set(data["detection"]) == {"pooled", "per_domain", "images", "mm2", "threshold"}
+    assert set(data["detection"]) == {
+        "pooled", "per_domain", "per_region_type", "images", "mm2", "threshold",
+    }  # fmt: skip
     pooled = data["detection"]["pooled"]
     assert pooled["tp"] + pooled["fn"] == 1
     assert (data["detection"]["images"], data["atypical"]["n_atypical"]) == (1, 1)
-    assert set(data["curves"]) == {"lowest", "average_precision", "froc_auc", "atypical_roc_auc"}
+    assert set(data["curves"]) == {
+        "lowest", "average_precision", "froc_auc", "atypical_roc_auc", "ci", "per_domain", "per_region_type",
+    }  # fmt: skip
     assert data["curves"]["lowest"] == 0.02
     assert 0 <= data["curves"]["average_precision"] <= 1
 

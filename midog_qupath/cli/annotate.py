@@ -54,6 +54,11 @@ if TYPE_CHECKING:
     "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True,
     help="Where the model runs.",
 )  # fmt: skip
+@click.option(
+    "--challenge", type=click.Path(path_type=Path), metavar="PATH",
+    help="Write mitotic-figures.json of the MIDOG challenge too (millimetres): a .json for one image, else a "
+    "folder that gets <image>.json; with the candidates below the threshold.",
+)  # fmt: skip
 @click.option("--force", is_flag=True, help="Annotate images coarser than 0.6 µm/px too.")
 @store_option
 @class_map_option

@@ -28,8 +28,20 @@ if TYPE_CHECKING:
     "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True,
     help="Where the model runs.",
 )  # fmt: skip
+@click.option(
+    "--challenge", type=click.Path(path_type=Path), metavar="PATH",
+    help="Write multiple-mitotic-figure-classification.json of the MIDOG challenge too: a .json with all "
+    "crops in order, else a folder that gets one file for each input file.",
+)  # fmt: skip
 @json_option
-def command(paths: tuple[Path, ...], model: Path | None, mpp: float, device: str, as_json: bool) -> int:
+def command(
+    paths: tuple[Path, ...],
+    model: Path | None,
+    mpp: float,
+    device: str,
+    challenge: Path | None,
+    as_json: bool,
+) -> int:
     """Tell normal from atypical mitotic figures in crops, each centred on one figure.
 
     PNG, JPEG, BMP and TIFF, of a FOLDER all that lie in it by name; every page of a TIFF is a crop of its
@@ -46,7 +58,16 @@ def command(paths: tuple[Path, ...], model: Path | None, mpp: float, device: str
         _show(report)
     for name, error in report.failed.items():
         progress.warn(f"{name}: {error}")
+    if challenge is not None:
+        _write(challenge, report, progress)
     return 1 if report.failed else 0
+
+
+def _write(path: Path, report: CropReport, progress: TerminalProgress) -> None:
+    from midog_qupath.inference.challenge_files import write_verdicts
+
+    for written in write_verdicts(path, report):
+        progress.note(f"Written: {written}")
 
 
 def _run(

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from midog_qupath.cli.common import (
-    StoreChoice,
     TerminalProgress,
     class_map_option,
     ground_truth_option,
@@ -20,9 +19,7 @@ from midog_qupath.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from midog_qupath.evaluation.result import EvaluationResult
-
-_CURVES = (("average_precision", "average precision"), ("froc_auc", "FROC-AUC (0 to 8)"))
+    from midog_qupath.evaluation.result import Comparison, EvaluationResult
 
 
 @click.command("evaluate")
@@ -33,7 +30,12 @@ _CURVES = (("average_precision", "average precision"), ("froc_auc", "FROC-AUC (0
 )  # fmt: skip
 @click.option(
     "--detections", metavar="RUN",
-    help="Measure what an annotate run wrote (its id, or a folder of GeoJSON files) instead of a model.",
+    help="Measure what an annotate run wrote (its id), a folder of GeoJSON files, or files of the MIDOG "
+    "challenge (one .json, or a folder with one an image) instead of a model.",
+)  # fmt: skip
+@click.option(
+    "--against", metavar="RUN",
+    help="Compare --detections with this run (or such files) on the same images: differences with intervals.",
 )  # fmt: skip
 @click.option(
     "--all", "all_cases", is_flag=True,
@@ -57,46 +59,64 @@ _CURVES = (("average_precision", "average precision"), ("froc_auc", "FROC-AUC (0
 @mpp_option
 @json_option
 def command(
-    project: Path, model: Path | None, detections: str | None, device: str, store: StoreChoice, **options: Any
+    project: Path, model: Path | None, detections: str | None, against: str | None, **options: Any
 ) -> int:
     """Measure mitosis detection (within 7.5 µm) and normal against atypical in PROJECT.
 
     Precision, recall and F1 are counted inside exhaustively labelled ground and pooled; balanced accuracy
-    over all figures of known type; average precision and FROC-AUC (a model's, not a run's) as the MIDOG
-    challenge defines them. Cases the model has seen are left out. Exit code 1 if an image could
-    not be read (the others are measured).
+    over all figures of known type; average precision and FROC-AUC (a model's, or of the challenge's files,
+    not a run's) as the MIDOG challenge defines them: all of them also by image metadata `domain` and
+    `region_type` (hotspot, random, challenging). Intervals are 95 %, by bootstrap over cases. Cases the model
+    has seen are left out. Exit code 1 if an image could not be read (the others are measured).
+
+    PROJECT can also be a ground truth of the MIDOG challenge (.json), for --detections in its formats.
     """
     if model is not None and detections is not None:
         raise click.UsageError("Give --model or --detections, not both.")
+    if against is not None and detections is None:
+        raise click.UsageError("Give --detections with --against.")
     as_json = options.pop("as_json")
     progress = TerminalProgress()
-    result = _run(project, store, model, detections, device, options, progress)
-    if as_json:
-        print_json(result.as_json())
+    if project.suffix.lower() == ".json":
+        results, compared = [_challenge(project, model, detections, against, progress)], None
     else:
-        _show(result)
-    for name, error in result.skipped.items():
+        results, compared = _run(project, model, detections, against, options, progress)
+    if as_json:
+        print_json(_as_json(results, compared))
+    else:
+        _show(results, compared)
+    for name, error in results[0].skipped.items():
         progress.warn(f"{name} was left out: {error}")
-    return 1 if result.skipped else 0
+    return 1 if results[0].skipped else 0
+
+
+def _challenge(
+    truth: Path, model: Path | None, detections: str | None, against: str | None, progress: TerminalProgress
+) -> EvaluationResult:
+    from midog_qupath.evaluation.challenge import evaluate_challenge
+
+    if detections is None or model is not None or against is not None:
+        raise click.UsageError("A ground truth of the challenge takes --detections, and nothing to compare.")
+    return evaluate_challenge(truth, Path(detections), progress)
 
 
 def _run(
     project: Path,
-    store: StoreChoice,
     model: Path | None,
     detections: str | None,
-    device: str,
+    against: str | None,
     options: dict[str, Any],
     progress: TerminalProgress,
-) -> EvaluationResult:
+) -> tuple[list[EvaluationResult], Comparison | None]:
     from midog_qupath.errors import StoreError
-    from midog_qupath.evaluation.project import EvaluateOptions, evaluate_model, evaluate_run
+    from midog_qupath.evaluation.project import EvaluateOptions, compare_runs, evaluate_model, evaluate_run
     from midog_qupath.inference.device import choose_device
     from midog_qupath.models.find import find_model
     from midog_qupath.project.classes import ClassMap
     from midog_qupath.project.qpproj import open_project
 
     opened = open_project(project)
+    store, device = options.pop("store"), options.pop("device")
     chosen = EvaluateOptions(class_map=ClassMap.parse(options.pop("class_map")), **options)
     if chosen.ground_truth is not None and not chosen.ground_truth.is_dir():
         raise StoreError(
@@ -104,47 +124,33 @@ def _run(
         )
     factory = store.open(opened, progress)
     with factory() as objects:
+        if detections is not None and against is not None:
+            new, old, compared = compare_runs(opened, objects, detections, against, chosen, progress)
+            return [new, old], compared
         if detections is not None:
-            return evaluate_run(opened, objects, detections, chosen, progress)
+            return [evaluate_run(opened, objects, detections, chosen, progress)], None
         kind = choose_device(device)
         found, why = find_model(opened, model)
         progress.note(f"Model: {found} ({why}), on {kind}")
-        return evaluate_model(opened, objects, found, kind, chosen, progress)
+        return [evaluate_model(opened, objects, found, kind, chosen, progress)], None
 
 
-def _show(result: EvaluationResult) -> None:
-    if result.in_sample:
-        click.echo("IN-SAMPLE: cases the model was trained or tuned on are included.")
-    mark = " (in-sample)" if result.in_sample else ""
-    data = result.as_json()
-    detection, types = data["detection"], data["atypical"]
-    if detection is not None:
-        at = f", threshold {detection['threshold']:.3f}" if detection["threshold"] is not None else ""
-        click.echo(f"Detection{mark}: {detection['images']} images, {detection['mm2']:.3g} mm²{at}")
-        click.echo(f"  {'':24}{'TP':>7}{'FP':>7}{'FN':>7}{'precision':>10}{'recall':>10}{'F1':>10}")
-        for name, row in [("pooled", detection["pooled"]), *detection["per_domain"].items()]:
-            click.echo(_line(name, row))
-        for name, label in _CURVES if data["curves"] else ():
-            click.echo(f"  {label:24} {_figure(data['curves'][name])}")
-    if types is not None:
-        click.echo(
-            f"Normal against atypical{mark}: {types['n_normal']} normal, {types['n_atypical']} atypical"
-        )
-        for name in ("balanced_accuracy", "sensitivity", "specificity"):
-            click.echo(f"  {name.replace('_', ' '):24} {_figure(types[name])}")
-        if data["curves"]:
-            click.echo(f"  {'ROC AUC':24} {_figure(data['curves']['atypical_roc_auc'])}")
-        if types["undetected"]:
-            click.echo(f"  {types['undetected']} figures of known type had no typed prediction near")
-    if result.left_out_cases:
-        click.echo(f"Left out: {len(result.left_out_cases)} cases that the model has seen")
+def _as_json(results: list[EvaluationResult], compared: Comparison | None) -> dict[str, Any]:
+    from midog_qupath.evaluation.result import comparison_json
+
+    if compared is None:
+        return results[0].as_json()
+    return comparison_json(results[0], results[1], compared)
 
 
-def _line(name: str, row: dict[str, Any]) -> str:
-    counts = "".join(f"{row[key]:>7}" for key in ("tp", "fp", "fn"))
-    figures = "".join(f"{_figure(row[key]):>10}" for key in ("precision", "recall", "f1"))
-    return f"  {name:24}{counts}{figures}"
+def _show(results: list[EvaluationResult], compared: Comparison | None) -> None:
+    from midog_qupath.cli.figures_text import difference_lines, result_lines
 
-
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+    for result in results:
+        if compared is not None:
+            click.echo(result.source)
+        for line in result_lines(result.as_json()):
+            click.echo(line)
+    if compared is not None:
+        for line in difference_lines(_as_json(results, compared)["difference"]):
+            click.echo(line)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from midog_qupath.cli.common import (
+    StoreChoice,
     TerminalProgress,
     class_map_option,
     json_option,
@@ -57,7 +58,7 @@ _NAMES = 10
 def command(
     project: Path,
     files: tuple[Path, ...],
-    store: str | None,
+    store: StoreChoice,
     dry_run: bool,
     as_json: bool,
     **asked: Any,
@@ -117,14 +118,12 @@ def _source(
 
 
 def _import(
-    project: Project, store: str | None, source: LabelSource, progress: TerminalProgress, dry_run: bool
+    project: Project, store: StoreChoice, source: LabelSource, progress: TerminalProgress, dry_run: bool
 ) -> ImportReport:
     from midog_qupath.project.labels.write import import_beside_project, import_into_project
-    from midog_qupath.project.stores.choose import choose_store
 
-    factory, reason = choose_store(project, store)
-    progress.note(f"Store: {reason}")
-    if store == "sidecar":
+    factory = store.open(project, progress)
+    if store.name == "sidecar":
         return import_beside_project(project, project.ours / "ground-truth", source, progress, dry_run)
     return import_into_project(project, factory, source, progress, dry_run)
 

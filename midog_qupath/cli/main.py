@@ -25,6 +25,7 @@ COMMANDS = {
     "restore": "Put images back as they were in a backup.",
     "classify": "Tell normal from atypical mitotic figures in bare crops.",
     "evaluate": "Measure detections against the ground truth in the project.",
+    "table": "Detections of a run as CSV and Parquet.",
     "demo": "All of it on a generated project, in minutes, on a CPU.",
 }
 

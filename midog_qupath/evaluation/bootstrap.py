@@ -24,7 +24,7 @@ Statistic = Callable[[Floats], Floats]
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure or a difference with its 95 % percentile interval."""
+    """A figure or a difference with its 95 % percentile interval; NaN ends where one case says no spread."""
 
     value: float
     low: float
@@ -72,7 +72,9 @@ def _interval(statistic: Statistic, weights: Floats) -> Interval | None:
     value = float(statistic(np.ones((1, weights.shape[1])))[0])
     if np.isnan(value):
         return None
-    low, high = np.nanquantile(statistic(weights), [0.025, 0.975])
+    drawn = statistic(weights)
+    drawn = drawn[~np.isnan(drawn)]
+    low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (np.nan, np.nan)
     return Interval(value, float(low), float(high))
 
 

@@ -20,7 +20,7 @@ from midog_qupath.units import Microns
 #: Half the side of the boxes that average precision compares.
 BOX_HALF = Microns(11.25)
 _IOU = 0.5
-_RECALLS = 101
+RECALLS = 101
 _FROC_THRESHOLDS, _FROC_POINTS = 40, 50
 
 
@@ -38,20 +38,22 @@ def average_precision(images: Sequence[ScoredImage]) -> float | None:
     if not mitoses:
         return None
     probabilities = np.concatenate([image.probabilities for image in images])
-    hits = np.concatenate([_box_hits(image) for image in images])
+    hits = np.concatenate([box_hits(image) for image in images])
     found = np.cumsum(hits[np.argsort(-probabilities, kind="stable")])
     precision = found / np.arange(1, len(found) + 1)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     # Rounding as in the challenge's numpy.arange(0, 1.01, 0.01).
-    first = np.searchsorted(found / mitoses, np.arange(_RECALLS) * 0.01, side="left")
+    first = np.searchsorted(found / mitoses, np.arange(RECALLS) * 0.01, side="left")
     return float(np.append(envelope, 0.0)[first].mean())
 
 
-def _box_hits(image: ScoredImage) -> NDArray[np.bool_]:
+def box_hits(image: ScoredImage) -> NDArray[np.bool_]:
+    """Which predictions (M,) take a mitosis as :func:`average_precision` says."""
     hits = np.zeros(len(image.predictions), dtype=bool)
     if not len(image.truth) or not len(image.predictions):
         return hits
-    truth = image.truth[np.lexsort((image.truth[:, 0], image.truth[:, 1]))]
+    order = np.lexsort((image.truth[:, 0], image.truth[:, 1]))
+    truth = image.truth if image.in_order else image.truth[order]
     # Boxes further apart than half a side overlap by less than a third.
     near = cKDTree(truth).query_ball_point(image.predictions, BOX_HALF, p=np.inf, return_sorted=True)
     free = np.ones(len(truth), dtype=bool)
@@ -84,13 +86,20 @@ def froc_auc(swept: Sweep, most: float = 8.0) -> float | None:
     """
     if not swept.mitoses or not len(swept.thresholds):
         return None
-    thresholds = np.linspace(swept.thresholds[-1], swept.thresholds[0], _FROC_THRESHOLDS)
-    counts = [swept.at(float(t)) for t in thresholds]
-    recall = np.array([c.tp / (swept.mitoses + EPSILON) for c in counts])
-    fp = np.array([c.fp for c in counts]) / swept.images
-    order = np.lexsort((recall, fp))
+    tp, fp = swept.at_each(froc_thresholds(swept.thresholds[-1], swept.thresholds[0]))
+    return froc_area(fp / swept.images, tp / (swept.mitoses + EPSILON), most)
+
+
+def froc_thresholds(lowest: float, highest: float) -> NDArray[np.float64]:
+    """The 40 thresholds of :func:`froc_auc` for probabilities from ``lowest`` to ``highest``."""
+    return np.linspace(lowest, highest, _FROC_THRESHOLDS)
+
+
+def froc_area(fp_per_image: NDArray[np.float64], recall: NDArray[np.float64], most: float = 8.0) -> float:
+    """Area under (K,) recalls against (K,) false positives an image; see :func:`froc_auc`."""
+    order = np.lexsort((recall, fp_per_image))
     at = np.linspace(0, most, _FROC_POINTS)
-    return float(trapezoid(np.interp(at, fp[order], recall[order], left=0.0), at))
+    return float(trapezoid(np.interp(at, fp_per_image[order], recall[order], left=0.0), at))
 
 
 @dataclass(frozen=True)

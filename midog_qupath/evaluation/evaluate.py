@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 
 from midog_qupath.errors import EvaluationError, MidogError
-from midog_qupath.evaluation.curves import average_precision, froc_auc, roc_auc
-from midog_qupath.evaluation.metrics import Counts, ScoredImage, TypeScore, count, sweep, type_score
-from midog_qupath.evaluation.predictors import UNKNOWN, Prediction, Predictor, Scores
-from midog_qupath.evaluation.result import CurveScore, DetectionScore, EvaluationResult
+from midog_qupath.evaluation.matching import Points
+from midog_qupath.evaluation.measured import UNKNOWN, Measured, MeasuredImage, TypedFigures, all_types
+from midog_qupath.evaluation.metrics import ScoredImage, count
+from midog_qupath.evaluation.predictors import Prediction, Predictor, Scores
+from midog_qupath.evaluation.result import CurveScore, EvaluationResult
+from midog_qupath.evaluation.summary import curve_score, detection_score, types_score
 from midog_qupath.evaluation.truth import ImageTruth, Truth
 from midog_qupath.progress import Progress
 
@@ -46,7 +48,8 @@ def evaluate(
     if not done:
         first = next(iter(skipped.values()))
         raise EvaluationError(f"None of {len(skipped)} images could be evaluated: {first.what}", first.remedy)
-    detection, (types, undetected) = _detection(done), _types(done)
+    images = tuple(measure(image, prediction) for image, prediction in done)
+    detection, types = detection_score(images), types_score(images)
     if detection is None and types is None:
         raise EvaluationError(
             "Only normal and atypical figures are labelled, and nothing tells them apart here.",
@@ -56,12 +59,13 @@ def evaluate(
         source=source,
         detection=detection,
         types=types,
-        undetected=undetected,
-        curves=_curves(done),
+        undetected=int((all_types(images).called == UNKNOWN).sum()),
+        curves=_curves(images, [p.scores.lowest for _, p in done if p.scores is not None]),
         threshold=threshold,
         in_sample=in_sample,
         left_out_cases=truth.left_out,
         skipped=skipped,
+        images=images,
     )
 
 
@@ -84,46 +88,31 @@ def _require_truth(truth: Truth) -> None:
     )
 
 
-def _detection(done: list[tuple[ImageTruth, Prediction]]) -> DetectionScore | None:
-    per_domain: dict[str, Counts] = defaultdict(Counts)
-    images, mm2 = 0, 0.0
-    for image, prediction in done:
-        if image.area is None:
-            continue
-        mpp = prediction.mpp
-        per_domain[image.domain] += count(image.mitoses * mpp, prediction.points * mpp)
-        images += 1
-        mm2 += image.area.area * (mpp / 1000) ** 2
-    if not images:
-        return None
-    pooled = sum(per_domain.values(), Counts())
-    return DetectionScore(pooled, dict(sorted(per_domain.items())), images, mm2)
-
-
-def _types(done: list[tuple[ImageTruth, Prediction]]) -> tuple[TypeScore | None, int]:
-    is_atypical = np.concatenate([image.is_atypical for image, _ in done])
-    called = np.concatenate([prediction.called for _, prediction in done])
-    known = called != UNKNOWN
-    if not known.any():
-        return None, int((~known).sum())
-    return type_score(is_atypical[known], called[known] == 1), int((~known).sum())
-
-
-def _curves(done: list[tuple[ImageTruth, Prediction]]) -> CurveScore | None:
-    scored = [(image, p.mpp, p.scores) for image, p in done if p.scores is not None]
-    if not scored:
-        return None
-    images = [_scored(image, mpp, s) for image, mpp, s in scored if image.area is not None]
-    is_atypical = np.concatenate([image.is_atypical for image, _, _ in scored])
-    atypical = np.concatenate([s.atypical for _, _, s in scored])
-    known = ~np.isnan(atypical)
-    return CurveScore(
-        lowest=max(s.lowest for _, _, s in scored),
-        average_precision=average_precision(images),
-        froc_auc=froc_auc(sweep(images)),
-        atypical_roc_auc=roc_auc(is_atypical[known], atypical[known]),
+def measure(image: ImageTruth, prediction: Prediction) -> MeasuredImage:
+    """One image with its prediction, as all figures need it."""
+    mpp, scores = prediction.mpp, prediction.scores
+    mitoses = image.mitoses * mpp
+    unknown = np.full(len(image.typed), np.nan)
+    return MeasuredImage(
+        name=image.entry.name,
+        case=image.case,
+        domain=image.domain,
+        region_type=image.region_type,
+        mm2=image.area.area * (mpp / 1000) ** 2 if image.area is not None else 0.0,
+        counts=count(mitoses, prediction.points * mpp) if image.area is not None else None,
+        scored=_scored(mitoses, mpp, scores) if scores is not None and image.area is not None else None,
+        types=TypedFigures(
+            image.typed_cases,
+            image.is_atypical,
+            prediction.called,
+            unknown if scores is None else scores.atypical,
+        ),
     )
 
 
-def _scored(image: ImageTruth, mpp: float, scores: Scores) -> ScoredImage:
-    return ScoredImage(image.mitoses * mpp, scores.points * mpp, scores.probabilities)
+def _scored(mitoses: Points, mpp: float, scores: Scores) -> ScoredImage:
+    return ScoredImage(mitoses, scores.points * mpp, scores.probabilities)
+
+
+def _curves(images: Measured, lowest: Sequence[float]) -> CurveScore | None:
+    return curve_score(images, max(lowest)) if lowest else None

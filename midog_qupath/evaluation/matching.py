@@ -3,7 +3,8 @@
 Ground truths are taken one by one; each takes the nearest prediction within 7.5 um (inclusive) that none
 before it took. What is left of the predictions are false positives, a duplicate too. The challenge takes
 ground truths in the order of its file; here they are taken in (y, x) order, so that the result does not
-depend on the order of a file. (evalutils 0.4.2 ``score_detection``; MIDOG25_T1_evaluation_docker.)
+depend on the order of a file, unless ``in_order`` asks for the challenge's own way. (evalutils 0.4.2
+``score_detection``; MIDOG25_T1_evaluation_docker.)
 """
 
 from __future__ import annotations
@@ -29,16 +30,18 @@ class Matching:
     false_positives: tuple[int, ...]
 
 
-def match(truth: Points, predictions: Points, radius: float = MATCH_RADIUS) -> Matching:
+def match(
+    truth: Points, predictions: Points, radius: float = MATCH_RADIUS, *, in_order: bool = False
+) -> Matching:
     """Match (N, 2) true positions with (M, 2) predicted ones, x, y in the unit of ``radius`` (microns).
 
-    Of predictions equally near, the first is taken.
+    Of predictions equally near, the first is taken. ``in_order``: truths are taken as they are given.
     """
     free = np.ones(len(predictions), dtype=bool)
     hits: list[tuple[int, int]] = []
     missed: list[int] = []
     near = _near(truth, predictions, radius)
-    for index in np.lexsort((truth[:, 0], truth[:, 1])) if len(truth) else ():
+    for index in _turns(truth, in_order):
         taken = next((p for p in near[index] if free[p]), None)
         if taken is None:
             missed.append(int(index))
@@ -49,7 +52,12 @@ def match(truth: Points, predictions: Points, radius: float = MATCH_RADIUS) -> M
 
 
 def hits_gained(
-    truth: Points, predictions: Points, order: Iterable[int], radius: float = MATCH_RADIUS
+    truth: Points,
+    predictions: Points,
+    order: Iterable[int],
+    radius: float = MATCH_RADIUS,
+    *,
+    in_order: bool = False,
 ) -> NDArray[np.bool_]:
     """Which predictions bring :func:`match` one hit more when they join it one by one in ``order``.
 
@@ -62,13 +70,15 @@ def hits_gained(
         (N, 2) and (M, 2) x, y in the unit of ``radius`` (microns).
     order
         Indices of predictions, each at most once.
+    in_order
+        As for :func:`match`.
 
     Returns
     -------
     (M,) bool.
     """
     gained = np.zeros(len(predictions), dtype=bool)
-    wishes = _wishes(truth, predictions, radius)
+    wishes = _wishes(truth, predictions, radius, in_order)
     held: dict[int, tuple[int, int]] = {}
     for index in order:
         gained[index] = index in wishes and _join(int(index), wishes, held)
@@ -91,14 +101,23 @@ def _join(index: int, wishes: dict[int, list[tuple[int, int]]], held: dict[int, 
         index, first = freed[1], turn + 1
 
 
-def _wishes(truth: Points, predictions: Points, radius: float) -> dict[int, list[tuple[int, int]]]:
+def _wishes(
+    truth: Points, predictions: Points, radius: float, in_order: bool
+) -> dict[int, list[tuple[int, int]]]:
     # For each prediction near a truth: (turn of the truth, its rank among the truth's predictions).
     near = _near(truth, predictions, radius)
     wishes: dict[int, list[tuple[int, int]]] = {}
-    for turn, index in enumerate(np.lexsort((truth[:, 0], truth[:, 1])) if len(truth) else ()):
+    for turn, index in enumerate(_turns(truth, in_order)):
         for rank, prediction in enumerate(near[index]):
             wishes.setdefault(prediction, []).append((turn, rank))
     return wishes
+
+
+def _turns(truth: Points, in_order: bool) -> list[int]:
+    if in_order or not len(truth):
+        return list(range(len(truth)))
+    turns: list[int] = np.lexsort((truth[:, 0], truth[:, 1])).tolist()
+    return turns
 
 
 def _near(truth: Points, predictions: Points, radius: float) -> list[list[int]]:

@@ -41,24 +41,30 @@ class Counts:
         return (2 * self.tp + EPSILON) / (2 * self.tp + self.fp + self.fn + EPSILON)
 
 
-def count(truth: Points, predictions: Points) -> Counts:
-    """Counts of one image; (N, 2) and (M, 2) positions in microns."""
-    matching = match(truth, predictions)
+def count(truth: Points, predictions: Points, *, in_order: bool = False) -> Counts:
+    """Counts of one image; (N, 2) and (M, 2) positions in microns. ``in_order``: see :func:`match`."""
+    matching = match(truth, predictions, in_order=in_order)
     return Counts(len(matching.hits), len(matching.false_positives), len(matching.missed))
 
 
 @dataclass(frozen=True)
 class ScoredImage:
-    """Truth (N, 2) and predictions (M, 2) of one image in microns; probabilities (M,) of the latter."""
+    """Truth (N, 2) and predictions (M, 2) of one image in microns; probabilities (M,) of the latter.
+
+    ``in_order``: truths are matched in the order given, see :func:`match`.
+    """
 
     truth: Points
     predictions: Points
     probabilities: NDArray[np.float64]
+    in_order: bool = False
 
 
 def pooled(images: Iterable[ScoredImage], threshold: float) -> Counts:
     """Counts over all images of the predictions with at least ``threshold``."""
-    counts = (count(i.truth, i.predictions[i.probabilities >= threshold]) for i in images)
+    counts = (
+        count(i.truth, i.predictions[i.probabilities >= threshold], in_order=i.in_order) for i in images
+    )
     return sum(counts, Counts())
 
 
@@ -78,15 +84,26 @@ class Sweep:
 
     def at(self, threshold: float) -> Counts:
         """What :func:`pooled` gives."""
-        last = int(np.searchsorted(-self.thresholds, -threshold, side="right")) - 1
-        tp, fp = (int(self.tp[last]), int(self.fp[last])) if last >= 0 else (0, 0)
-        return Counts(tp, fp, self.mitoses - tp)
+        tp, fp = self.at_each(np.array([threshold]))
+        return Counts(int(tp[0]), int(fp[0]), self.mitoses - int(tp[0]))
+
+    def at_each(self, thresholds: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """True and false positives (K,) at each of (K,) thresholds."""
+        passed = np.searchsorted(-self.thresholds, -thresholds, side="right")
+        return np.append(0, self.tp)[passed], np.append(0, self.fp)[passed]
 
 
-def sweep(images: Sequence[ScoredImage]) -> Sweep:
-    """Counts at all thresholds at once, exactly as :func:`pooled` counts at each of them."""
+def sweep(images: Sequence[ScoredImage], gained: Sequence[NDArray[np.bool_]] | None = None) -> Sweep:
+    """Counts at all thresholds at once, exactly as :func:`pooled` counts at each of them.
+
+    ``gained``: what :func:`hits_of` says of each image, where it is known already.
+    """
+    found = [hits_of(image) for image in images] if gained is None else gained
+    return _sweep(images, np.concatenate([np.empty(0, bool), *found]))
+
+
+def _sweep(images: Sequence[ScoredImage], gained: NDArray[np.bool_]) -> Sweep:
     probabilities = np.concatenate([np.empty(0), *(image.probabilities for image in images)])
-    gained = np.concatenate([np.empty(0, bool), *(hits_of(image) for image in images)])
     order = np.argsort(-probabilities, kind="stable")
     falling = probabilities[order]
     tp = np.cumsum(gained[order])
@@ -97,7 +114,8 @@ def sweep(images: Sequence[ScoredImage]) -> Sweep:
 
 def hits_of(image: ScoredImage) -> NDArray[np.bool_]:
     """Which predictions (M,) are a hit more at the threshold at which they join; see :func:`hits_gained`."""
-    return hits_gained(image.truth, image.predictions, np.argsort(-image.probabilities, kind="stable"))
+    order = np.argsort(-image.probabilities, kind="stable")
+    return hits_gained(image.truth, image.predictions, order, in_order=image.in_order)
 
 
 def best_threshold(images: Sequence[ScoredImage]) -> tuple[float, Counts]:

@@ -14,6 +14,7 @@ from shapely.geometry.base import BaseGeometry
 
 from midog_qupath.errors import MidogError
 from midog_qupath.evaluation.matching import Points
+from midog_qupath.evaluation.measured import ATYPICAL, NORMAL, UNKNOWN
 from midog_qupath.evaluation.truth import ImageTruth
 from midog_qupath.inference.adapt import Adapter, Look, look_at
 from midog_qupath.inference.detect import classify_at, detect
@@ -27,9 +28,6 @@ from midog_qupath.project.shapes import centres
 from midog_qupath.slides.check import open_entry
 from midog_qupath.slides.mpp import resolve_mpp
 from midog_qupath.units import MATCH_RADIUS
-
-#: ``called`` of a figure whose type was not predicted.
-UNKNOWN, NORMAL, ATYPICAL = -1, 0, 1
 
 
 @dataclass(frozen=True)
@@ -139,16 +137,20 @@ class RunPredictor:
     threshold: float | None = None
     mpp: float | None = None
 
+    def has(self, image: ImageTruth) -> bool:
+        """Whether there is a file for an image."""
+        return (self.folder / f"{image.entry.stem}.geojson").is_file()
+
     def predict(self, image: ImageTruth) -> Prediction:
         """Mitoses in the file that lie in the labelled area; types of those nearest to typed figures."""
         objects = read_features(self.folder / f"{image.entry.stem}.geojson")
         figures = [thing for thing in objects if self._counts(thing)]
-        mpp = _pixel_size(image.entry, self.mpp)
+        mpp = pixel_size(image.entry, self.mpp)
         points = _points(centres(figures))
         roles = [self.class_map.role(thing.class_name) for thing in figures]
         types = [ATYPICAL if r == "atypical" else NORMAL if r == "normal" else UNKNOWN for r in roles]
         called = nearest_types(image.typed * mpp, points * mpp, np.array(types, dtype=np.int64))
-        return Prediction(mpp, _inside(points, image.area), called)
+        return Prediction(mpp, points[inside(points, image.area)], called)
 
     def _counts(self, thing: PathObject) -> bool:
         if thing.roi is None or self.class_map.role(thing.class_name) not in (
@@ -174,19 +176,20 @@ def nearest_types(truth: Points, points: Points, types: NDArray[np.int64]) -> ND
     return called
 
 
-def _pixel_size(entry: ImageEntry, option: float | None) -> float:
+def pixel_size(entry: ImageEntry, option: float | None) -> float:
+    """Microns per slide pixel, from the project where it knows them, else from the file or the ``option``."""
     if entry.mpp is not None:
         return entry.mpp
     with open_entry(entry) as slide:
         return resolve_mpp(entry, slide, option, force=True).mpp
 
 
-def _inside(points: Points, area: BaseGeometry | None) -> Points:
+def inside(points: Points, area: BaseGeometry | None) -> NDArray[np.bool_]:
+    """Which of (N, 2) points lie in an area, none where there is no area."""
     if area is None:
-        return points[:0]
+        return np.zeros(len(points), dtype=np.bool_)
     shapely.prepare(area)
-    within = np.asarray(shapely.intersects_xy(area, points[:, 0], points[:, 1]), dtype=np.bool_)
-    return points[within]
+    return np.asarray(shapely.intersects_xy(area, points[:, 0], points[:, 1]), dtype=np.bool_)
 
 
 def _points(pairs: Sequence[tuple[float, float]]) -> Points:

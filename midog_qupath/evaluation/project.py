@@ -8,9 +8,11 @@ from pathlib import Path
 
 from midog_qupath import files
 from midog_qupath.errors import EvaluationError
+from midog_qupath.evaluation.challenge import ChallengePredictor, is_challenge
 from midog_qupath.evaluation.evaluate import evaluate
 from midog_qupath.evaluation.predictors import ModelPredictor, Predictor, RunPredictor
-from midog_qupath.evaluation.result import EvaluationResult
+from midog_qupath.evaluation.result import Comparison, EvaluationResult
+from midog_qupath.evaluation.summary import compare
 from midog_qupath.evaluation.truth import Truth, collect_truth
 from midog_qupath.models.bundle import BundleCard, load_bundle, read_card
 from midog_qupath.progress import Progress
@@ -54,7 +56,7 @@ def evaluate_model(
         If there is nothing to measure; other MidogErrors where project or model cannot be read.
     """
     bundle = load_bundle(model, device)
-    truth = _truth(project, store, bundle.card, options)
+    truth = _truth(project, store, [bundle.card], options)
     threshold = bundle.card.threshold if options.threshold is None else options.threshold
     predictor = ModelPredictor.used_to(bundle, truth.images, threshold, options.mpp, progress)
     result = _measure(truth, predictor, f"model {model}", threshold, options, progress)
@@ -73,34 +75,88 @@ def evaluate_run(
         If there is no such run, its model is gone (so that nobody knows which cases it has seen), or
         there is nothing to measure.
     """
-    folder, manifest = find_run(project, run)
-    card = None
-    if manifest is None:
-        progress.note(f"{folder} is of no run of this project: which cases its model has seen is not known.")
-    elif not options.all_cases:
-        card = _card_of(project, manifest)
-    truth = _of_run(_truth(project, store, card, options), folder, progress)
-    predictor = RunPredictor(folder, options.class_map, options.threshold, options.mpp)
-    # What a run left out by its own threshold cannot come back.
-    limits = [options.threshold, manifest.threshold if manifest else None]
-    threshold = max((limit for limit in limits if limit is not None), default=None)
-    result = _measure(truth, predictor, f"detections {folder}", threshold, options, progress)
-    if manifest is not None:
-        _save(folder, project, result, progress)
+    found = _find(project, run, options, progress)
+    truth = _of_run(_truth(project, store, [found.card], options), found, progress)
+    result = _measure_run(truth, found, options, progress)
+    if found.manifest is not None:
+        _save(found.path, project, result, progress)
     return result
 
 
-def find_run(project: Project, run: str) -> tuple[Path, RunManifest | None]:
-    """Folder of a run's GeoJSON files, and its manifest (None for a folder that is no run's).
+def compare_runs(
+    project: Project,
+    store: ProjectStore,
+    run: str,
+    against: str,
+    options: EvaluateOptions,
+    progress: Progress,
+) -> tuple[EvaluationResult, EvaluationResult, Comparison]:
+    """Measure two runs on the images that both searched and no case that either's model has seen.
 
     Raises
     ------
     EvaluationError
-        If there is neither a run nor a folder of that name.
+        As :func:`evaluate_run`, and if no image is left that both could be measured on.
+    """
+    new, old = (_find(project, name, options, progress) for name in (run, against))
+    truth = _truth(project, store, [new.card, old.card], options)
+    truth = _of_run(_of_run(truth, new, progress), old, progress)
+    results = [_measure_run(truth, one, options, progress) for one in (new, old)]
+    # What one of both cannot do is left out of both.
+    skipped = results[0].skipped.keys() | results[1].skipped.keys()
+    if skipped:
+        truth = replace(truth, images=tuple(i for i in truth.images if i.entry.name not in skipped))
+        reasons = {**results[1].skipped, **results[0].skipped}
+        results = [
+            replace(_measure_run(truth, one, options, progress), skipped=reasons) for one in (new, old)
+        ]
+    return results[0], results[1], compare(results[0].images, results[1].images)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Detections to measure: where they lie, the run's manifest and its model's card if they are known."""
+
+    path: Path
+    manifest: RunManifest | None
+    card: BundleCard | None
+    predictor: RunPredictor | ChallengePredictor
+
+
+def _find(project: Project, run: str, options: EvaluateOptions, progress: Progress) -> _Run:
+    path, manifest = find_run(project, run)
+    if manifest is None:
+        progress.note(f"{path} is of no run of this project: which cases its model has seen is not known.")
+    card = _card_of(project, manifest) if manifest is not None and not options.all_cases else None
+    if is_challenge(path):
+        if options.threshold is not None:
+            raise EvaluationError(
+                f"{path} says itself which points are above its threshold.", "Leave --threshold out."
+            )
+        return _Run(path, manifest, card, ChallengePredictor(path, options.mpp))
+    if path.is_file():
+        raise EvaluationError(f"{path} is no file of the MIDOG challenge.", "Give a .json file or a folder.")
+    return _Run(path, manifest, card, RunPredictor(path, options.class_map, options.threshold, options.mpp))
+
+
+def _measure_run(truth: Truth, run: _Run, options: EvaluateOptions, progress: Progress) -> EvaluationResult:
+    # What a run left out by its own threshold cannot come back.
+    limits = [options.threshold, run.manifest.threshold if run.manifest else None]
+    threshold = max((limit for limit in limits if limit is not None), default=None)
+    return _measure(truth, run.predictor, f"detections {run.path}", threshold, options, progress)
+
+
+def find_run(project: Project, run: str) -> tuple[Path, RunManifest | None]:
+    """Folder of a run's GeoJSON files, and its manifest (None for a folder or file that is no run's).
+
+    Raises
+    ------
+    EvaluationError
+        If there is neither a run nor a folder or file of that name.
     """
     of_run, given = project.ours / "detections" / run, Path(run)
     folder = of_run if of_run.is_dir() else given
-    if not folder.is_dir():
+    if not folder.exists():
         known = ", ".join(manifest.run for manifest in load_manifests(project)) or "none"
         raise EvaluationError(
             f"There is no run and no folder {run}.", f"Give a run of this project ({known}) or a folder."
@@ -110,12 +166,17 @@ def find_run(project: Project, run: str) -> tuple[Path, RunManifest | None]:
     return folder, manifests.get(folder.resolve().name) if inside else None
 
 
-def _of_run(truth: Truth, folder: Path, progress: Progress) -> Truth:
-    images = tuple(i for i in truth.images if (folder / f"{i.entry.stem}.geojson").is_file())
+def _of_run(truth: Truth, run: _Run, progress: Progress) -> Truth:
+    if run.path.is_file() and len(truth.images) > 1:
+        raise EvaluationError(
+            f"{run.path} is of one image, and {len(truth.images)} are labelled.",
+            "Name the image by --image, or give a folder with one file an image.",
+        )
+    images = tuple(image for image in truth.images if run.predictor.has(image))
     absent = len(truth.images) - len(images)
     if absent and not images:
         raise EvaluationError(
-            f"None of the labelled images is in {folder}.", "Annotate them, or give another run."
+            f"None of the labelled images is in {run.path}.", "Annotate them, or give another run."
         )
     if absent:
         progress.note(f"Not measured, because the run did not search them: {absent} labelled images.")
@@ -134,10 +195,11 @@ def _card_of(project: Project, manifest: RunManifest) -> BundleCard:
     )
 
 
-def _truth(project: Project, store: ProjectStore, card: BundleCard | None, options: EvaluateOptions) -> Truth:
-    seen = frozenset[str]()
-    if card is not None and not options.all_cases:
-        seen = frozenset((*card.trained_cases, *card.tuned_cases))
+def _truth(
+    project: Project, store: ProjectStore, cards: Sequence[BundleCard | None], options: EvaluateOptions
+) -> Truth:
+    known = [card for card in cards if card is not None and not options.all_cases]
+    seen = frozenset(case for card in known for case in (*card.trained_cases, *card.tuned_cases))
     entries = select_images(project, options.images)
     return collect_truth(project, entries, store, options.class_map, options.ground_truth, seen)
 

@@ -13,7 +13,7 @@ from shapely.geometry.base import BaseGeometry
 
 from midog_qupath.evaluation.matching import Points
 from midog_qupath.inference.areas import cell_side
-from midog_qupath.project.cases import image_case, image_domain, object_case
+from midog_qupath.project.cases import image_case, image_domain, image_region_type, object_case
 from midog_qupath.project.classes import ClassMap
 from midog_qupath.project.ground_truth import GroundTruth, LabelledObject, ground_truth
 from midog_qupath.project.model import ImageEntry, ObjectKind, PathObject, Project
@@ -30,15 +30,18 @@ class ImageTruth:
 
     ``area``: where every mitotic figure is labelled (None: nowhere, detections are not measured).
     ``mitoses``: the figures in it. ``typed``: figures whose type is known, anywhere in the image, and
-    ``is_atypical`` (N,) their type.
+    ``is_atypical`` (N,) their type. ``case``: of the image, ``typed_cases`` (N,): of each typed figure.
     """
 
     entry: ImageEntry
+    case: str
     domain: str
+    region_type: str
     area: BaseGeometry | None
     mitoses: Points
     typed: Points
     is_atypical: NDArray[np.bool_]
+    typed_cases: tuple[str, ...]
 
     @property
     def cell_px(self) -> float | None:
@@ -110,11 +113,14 @@ def image_truth(entry: ImageEntry, truth: GroundTruth, seen_cases: frozenset[str
     ]
     return ImageTruth(
         entry=entry,
+        case=image_case(entry),
         domain=image_domain(entry),
+        region_type=image_region_type(entry),
         area=area,
         mitoses=_positions(mitoses),
         typed=_positions(typed),
         is_atypical=np.array([o.role == "atypical" for o in typed], dtype=np.bool_),
+        typed_cases=tuple(_case(entry, o) for o in typed),
     )
 
 

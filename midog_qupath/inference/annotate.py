@@ -20,7 +20,9 @@ from midog_qupath.detection import Detection
 from midog_qupath.errors import MidogError, ProjectError, SlideError
 from midog_qupath.inference.adapt import Adapter, Look, look_at
 from midog_qupath.inference.areas import Job, area_of_file, cell_side, union_of_areas
+from midog_qupath.inference.challenge_files import figures_file, write_detections_mm
 from midog_qupath.inference.detect import detect
+from midog_qupath.inference.forward import CANDIDATE_FLOOR
 from midog_qupath.learning.versions import software_versions
 from midog_qupath.models.bundle import Bundle
 from midog_qupath.progress import Progress
@@ -33,6 +35,7 @@ from midog_qupath.project.results import ImageResult, RunReport
 from midog_qupath.project.run import RunInfo, as_path_object, new_run
 from midog_qupath.project.select import select_images
 from midog_qupath.project.stores.base import ProjectStore
+from midog_qupath.project.table import write_run_table
 from midog_qupath.project.write import StoreFactory, preview_detections, write_detections
 from midog_qupath.slides.check import open_entry
 from midog_qupath.slides.mpp import resolve_mpp
@@ -46,7 +49,8 @@ class AnnotateOptions:
     ``images``: name patterns, none for all. ``regions``: only inside annotations of this class.
     ``within``: only inside the areas of this GeoJSON file. ``keep``: leave detections of earlier runs.
     ``threshold``: mitosis probability instead of the model's own. ``mpp``: microns per pixel of images
-    whose pixel size nobody knows. ``force``: images too coarse for mitoses too. ``dry_run``: write nothing.
+    whose pixel size nobody knows. ``force``: images too coarse for mitoses too. ``challenge``: write the
+    MIDOG challenge's file too (one image), or a folder with one file an image. ``dry_run``: write nothing.
     """
 
     images: Sequence[str] = ()
@@ -59,6 +63,7 @@ class AnnotateOptions:
     threshold: float | None = None
     mpp: float | None = None
     force: bool = False
+    challenge: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -135,12 +140,15 @@ def annotate_project(
         with writing(sidecars):
             sidecars.mkdir(parents=True, exist_ok=True)
     results: list[ImageResult] = []
+    challenge = None if options.dry_run else options.challenge
+    if challenge is not None:
+        figures_file(challenge, "", len(jobs))
     adapter = _used_to(bundle, jobs, unreadable, progress)
     jobs = [job for job in jobs if job.entry.name not in unreadable]
     with progress.task("searching", round(sum(job.mm2 for job in jobs), 3), "mm²") as advance:
         for job in jobs:
             try:
-                detections = _search(job, adapter.bundle_for(job.entry.entry_id), run.threshold, advance)
+                detections = _search(job, adapter, run.threshold, challenge, advance)
             except SlideError as error:
                 unreadable[job.entry.name] = error
                 continue
@@ -160,6 +168,7 @@ def annotate_project(
             sidecar_only=options.sidecar_only,
             progress=progress,
         )
+        write_run_table(project, report.run)
     done = {result.entry.entry_id for result in results}
     return AnnotateReport(
         run=report,
@@ -282,7 +291,21 @@ def _used_to(
     return Adapter(bundle, looks, {job.entry.entry_id: image_domain(job.entry) for job in jobs})
 
 
-def _search(job: Job, bundle: Bundle, threshold: float, advance: Callable[[float], None]) -> list[Detection]:
+def _search(
+    job: Job, adapter: Adapter, threshold: float, challenge: Path | None, advance: Callable[[float], None]
+) -> list[Detection]:
+    """Detections from ``threshold`` on; the challenge's file holds the candidates below it too."""
+    bundle = adapter.bundle_for(job.entry.entry_id)
+    if challenge is None:
+        return _detect(job, bundle, threshold, advance)
+    lowest = min(threshold, bundle.calibrated_mitosis(CANDIDATE_FLOOR))
+    found = _detect(job, bundle, lowest, advance)
+    path = figures_file(challenge, job.entry.stem, 1)
+    write_detections_mm(path, found, job.pixel.mpp, threshold)
+    return [detection for detection in found if detection.mitosis_probability >= threshold]
+
+
+def _detect(job: Job, bundle: Bundle, threshold: float, advance: Callable[[float], None]) -> list[Detection]:
     mm2 = job.mm2
     with open_entry(job.entry) as slide:
         return detect(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from midog_qupath.project.model import ImageEntry
 
 #: Image metadata in the project.
-CASE, DOMAIN = "case", "domain"
+CASE, DOMAIN, REGION_TYPE = "case", "domain", "region_type"
 #: Domain of images that say none: they are one domain together.
 NO_DOMAIN = "unknown"
 
@@ -18,6 +18,11 @@ def image_case(entry: ImageEntry) -> str:
 def image_domain(entry: ImageEntry) -> str:
     """The domain of an image: its metadata ``domain``, else ``unknown``."""
     return entry.metadata.get(DOMAIN) or NO_DOMAIN
+
+
+def image_region_type(entry: ImageEntry) -> str:
+    """How a field was chosen: its metadata ``region_type`` (hotspot, random, challenging), or ``unknown``."""
+    return entry.metadata.get(REGION_TYPE) or NO_DOMAIN
 
 
 def object_case(image_case: str, object_name: str | None, in_mosaic: bool) -> str:

@@ -10,18 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 
 from midog_qupath.errors import MidogError, SafetyError, StoreError
 from midog_qupath.progress import Progress
-from midog_qupath.project.backup import back_up, restore
+from midog_qupath.project.alone import alone
+from midog_qupath.project.backup import back_up, now_as_time, put_back
 from midog_qupath.project.classes import ClassMap
 from midog_qupath.project.labels.given import GivenLabels
 from midog_qupath.project.labels.plan import ImagePlan, ImportPlan, plan_import
 from midog_qupath.project.labels.sidecar import append_labels, write_table
 from midog_qupath.project.labels.tables import ImageFacts
-from midog_qupath.project.lock import project_lock, qupath_is_running
+from midog_qupath.project.lock import project_lock
 from midog_qupath.project.metadata import set_metadata
 from midog_qupath.project.model import ImageEntry, PathClass, PathObject, Project
 from midog_qupath.project.stores.base import Edit, ProjectStore
@@ -75,11 +75,7 @@ def import_into_project(
     """
     with ExitStack() as stack:
         if not dry_run:
-            if qupath_is_running():
-                progress.warn(
-                    "QuPath is running: close this project there, or its next save overwrites the labels."
-                )
-            stack.enter_context(project_lock(project))
+            stack.enter_context(alone(project, progress))
         store = stack.enter_context(store_factory())
         seen: dict[str, str] = {}
 
@@ -92,8 +88,8 @@ def import_into_project(
         changed = [image for image in plan.images if image.error is None and (image.add or image.metadata)]
         if dry_run or not changed:
             return ImportReport(plan, errors)
-        time = datetime.now().strftime("%Y%m%d-%H%M%S")
-        backup = back_up(project, [image.entry for image in changed if image.add], time)
+        entries = [image.entry for image in changed if image.add]
+        backup = back_up(project, entries, now_as_time(), f"before importing {source.given.source}")
         reader = stack.enter_context(store_factory())
         writer = _Writer(project, store, reader, seen, backup)
         errors |= writer.write(changed, progress)
@@ -141,7 +137,7 @@ class _Writer:
                     f"{error.what} It was not put back: it changed again since.",
                     f"Compare it in QuPath with its files in {self.backup}.",
                 ) from error
-            restore(self.project, entry, self.backup)
+            put_back(self.project, entry, self.backup)
             raise SafetyError(f"{error.what} The image was put back as it was.", error.remedy) from error
 
 
