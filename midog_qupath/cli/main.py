@@ -21,6 +21,7 @@ COMMANDS = {
     "annotate": "Find mitotic figures and put them into the project.",
     "classify": "Tell normal from atypical mitotic figures in bare crops.",
     "evaluate": "Measure detections against the ground truth in the project.",
+    "report": "One HTML page about a run or a model, with pictures and charts.",
     "demo": "All of it on a generated project, in minutes, on a CPU.",
 }
 

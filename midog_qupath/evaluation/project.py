@@ -13,6 +13,7 @@ from midog_qupath.evaluation.predictors import ModelPredictor, Predictor, RunPre
 from midog_qupath.evaluation.result import EvaluationResult
 from midog_qupath.evaluation.truth import Truth, collect_truth
 from midog_qupath.models.bundle import BundleCard, load_bundle, read_card
+from midog_qupath.models.find import model_of_run
 from midog_qupath.progress import Progress
 from midog_qupath.project.classes import ClassMap
 from midog_qupath.project.manifest import RunManifest, load_manifests
@@ -123,11 +124,9 @@ def _of_run(truth: Truth, folder: Path, progress: Progress) -> Truth:
 
 
 def _card_of(project: Project, manifest: RunManifest) -> BundleCard:
-    named = project.folder / manifest.model
-    candidates = [named, *sorted((project.ours / "models").glob("*/*.safetensors"))]
-    for path in candidates:
-        if path.is_file() and files.sha256(path) == manifest.model_sha256:
-            return read_card(path)
+    model = model_of_run(project, manifest.model, manifest.model_sha256)
+    if model is not None:
+        return read_card(model)
     raise EvaluationError(
         f"The model of run {manifest.run} ({manifest.model}) is gone: which cases it has seen is not known.",
         "Put it back, or give --all for figures that may be in-sample.",
