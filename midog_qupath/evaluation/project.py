@@ -15,6 +15,7 @@ from midog_qupath.evaluation.result import Comparison, EvaluationResult
 from midog_qupath.evaluation.summary import compare
 from midog_qupath.evaluation.truth import Truth, collect_truth
 from midog_qupath.models.bundle import BundleCard, load_bundle, read_card
+from midog_qupath.models.find import model_of_run, released_model
 from midog_qupath.progress import Progress
 from midog_qupath.project.classes import ClassMap
 from midog_qupath.project.manifest import RunManifest, load_manifests
@@ -48,7 +49,9 @@ def evaluate_model(
     options: EvaluateOptions,
     progress: Progress,
 ) -> EvaluationResult:
-    """Run a model on the labelled ground of a project and measure it; saved beside the model.
+    """Run a model on the labelled ground of a project and measure it.
+
+    Saved beside the model; for the released one, whose folder is not the user's, in ``evaluations/`` of ours.
 
     Raises
     ------
@@ -60,7 +63,8 @@ def evaluate_model(
     threshold = bundle.card.threshold if options.threshold is None else options.threshold
     predictor = ModelPredictor.used_to(bundle, truth.images, threshold, options.mpp, progress)
     result = _measure(truth, predictor, f"model {model}", threshold, options, progress)
-    _save(model.parent, project, result, progress)
+    folder = project.ours / "evaluations" if model == released_model() else model.parent
+    _save(folder, project, result, progress)
     return result
 
 
@@ -184,11 +188,9 @@ def _of_run(truth: Truth, run: _Run, progress: Progress) -> Truth:
 
 
 def _card_of(project: Project, manifest: RunManifest) -> BundleCard:
-    named = project.folder / manifest.model
-    candidates = [named, *sorted((project.ours / "models").glob("*/*.safetensors"))]
-    for path in candidates:
-        if path.is_file() and files.sha256(path) == manifest.model_sha256:
-            return read_card(path)
+    model = model_of_run(project, manifest.model, manifest.model_sha256)
+    if model is not None:
+        return read_card(model)
     raise EvaluationError(
         f"The model of run {manifest.run} ({manifest.model}) is gone: which cases it has seen is not known.",
         "Put it back, or give --all for figures that may be in-sample.",

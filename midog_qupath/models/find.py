@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from midog_qupath import files
 from midog_qupath.errors import ModelError
 from midog_qupath.project.model import Project
 
@@ -40,6 +41,20 @@ def find_model(project: Project, option: Path | None) -> tuple[Path, str]:
         f"{project.path} has no trained model yet, and this version ships none.",
         f"Run `midog-qupath train {project.path}` first, or give --model.",
     )
+
+
+def model_of_run(project: Project, named: str, sha256: str) -> Path | None:
+    """The model file of a run, wherever it is now; None where it is gone.
+
+    Looked for where the run found it (``named``, relative to the project's folder), among the project's
+    models and the released one; ``sha256`` tells whether it is the same.
+    """
+    candidates = [
+        project.folder / named,
+        *sorted((project.ours / "models").glob("*/*.safetensors")),
+        _RELEASED,
+    ]
+    return next((path for path in candidates if path.is_file() and files.sha256(path) == sha256), None)
 
 
 def _named(option: Path) -> Path:
