@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -58,7 +59,7 @@ class Opened:
     def certainties(self, gallery: str) -> list[float]:
         """Certainties of the pictures that a gallery shows now."""
         texts = self.page.locator(f'[data-gallery="{gallery}"] li').all_inner_texts()
-        return [float(text.split("certainty ")[1].split()[0]) for text in texts]
+        return [float(re.findall(r"certainty ([0-9.]+)", text)[0]) for text in texts]
 
 
 def report(project: Project, out: Path, **options: int) -> Path:

@@ -38,11 +38,11 @@ def _scores(measured: Measured) -> list[Fact]:
     detection, types = measured.result.detection, measured.result.types
     facts: list[Fact] = []
     if detection is not None:
-        pooled = counts_json(detection.pooled)
+        pooled = counts_json(detection.pooled.counts)
         facts += [(name, _figure(pooled[key])) for name, key in _SCORES]
         facts.append(("Measured on", f"{detection.images} images, {detection.mm2:.3g} mm²"))
     if types is not None:
-        facts.append(("Balanced accuracy of types", _figure(types.balanced_accuracy)))
+        facts.append(("Balanced accuracy of types", _figure(types.pooled.counts.balanced_accuracy)))
     return facts
 
 
@@ -77,7 +77,7 @@ def _curves(measured: Measured, detection: DetectionScore, threshold: float) -> 
         drawn.append(precision_recall_chart(curve, threshold, measured.lowest))
     if rate is not None and len(rate.thresholds):
         drawn.append(froc_chart(rate, measured.lowest))
-    scores = {name: counts_json(counts) for name, counts in detection.per_domain.items()}
+    scores = {name: counts_json(row.counts) for name, row in detection.per_domain.items()}
     drawn.append(domain_chart(scores))
     return drawn
 

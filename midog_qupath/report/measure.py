@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midog_qupath.evaluation.matching import Points, match
+from midog_qupath.evaluation.measured import ATYPICAL, UNKNOWN
 from midog_qupath.evaluation.metrics import Counts, ScoredImage, hits_of
-from midog_qupath.evaluation.predictors import ATYPICAL, UNKNOWN, Prediction, Predictor
+from midog_qupath.evaluation.predictors import Prediction, Predictor
 from midog_qupath.evaluation.result import EvaluationResult
 from midog_qupath.evaluation.truth import ImageTruth
 from midog_qupath.report.spots import Gallery, Spot, most_certain_first
