@@ -59,10 +59,13 @@ class HookedStore(NativeStore):
         self._hook("ensure_classes", classes)
         super().ensure_classes(classes)
 
-    def apply(self, entry: ImageEntry, edit: Edit) -> None:
+    def apply(self, entry: ImageEntry, edit: Edit) -> str:
         self._hook("apply", entry)
         super().apply(entry, edit)
+        self._hook("comes out", entry)
+        written = super().fingerprint(entry)
         self._hook("applied", entry)
+        return written
 
 
 def data_file(entry: ImageEntry) -> Path:
@@ -188,7 +191,7 @@ class Cut:
         self.calls, self._at, self._error = 0, at, error
 
     def __call__(self, call: str, argument: Any) -> None:
-        if call == "applied" and isinstance(self._error, StoreError):
+        if call == "comes out" or (call == "applied" and isinstance(self._error, StoreError)):
             # A store may be interrupted there, but what has been written is no failure.
             return
         self.calls += 1
@@ -269,7 +272,7 @@ def test_an_image_that_comes_out_wrong_is_put_back(project: Project) -> None:
     before = data_file(project.images[1]).read_bytes()
 
     def hook(call: str, entry: Any) -> None:
-        if call == "applied" and entry.entry_id == "2":
+        if call == "comes out" and entry.entry_id == "2":
             damage(entry)
 
     report = write(project, results(project, *FIRST), hook=hook)
@@ -283,7 +286,7 @@ def test_an_image_saved_by_a_person_meanwhile_is_never_put_back(project: Project
     state = SimpleNamespace(reads=0)
 
     def hook(call: str, entry: Any) -> None:
-        if call == "applied":
+        if call == "comes out":
             damage(entry)
         if call == "read" and data_file(entry).exists():
             state.reads += 1
@@ -294,6 +297,19 @@ def test_an_image_saved_by_a_person_meanwhile_is_never_put_back(project: Project
     report = write(project, results(project, *FIRST), hook=hook)
     assert "not put back" in str(report.images[0].error)
     assert objects_of(project.images[0])[-1] == drawn(box(40, 40, 60, 60), identity=99)
+
+
+def test_an_image_saved_by_a_person_right_after_the_write_is_never_put_back(project: Project) -> None:
+    """QuPath had it open and saves what it has: that is not ours to overrule."""
+
+    def hook(call: str, entry: Any) -> None:
+        if call == "applied" and entry.entry_id == "1":
+            save(entry, [person(0), drawn(box(40, 40, 60, 60), identity=99)])
+
+    report = write(project, results(project, *FIRST), hook=hook)
+    assert "not put back" in str(report.images[0].error)
+    assert objects_of(project.images[0])[-1] == drawn(box(40, 40, 60, 60), identity=99)
+    assert [image.entry_id for image in report.failed] == ["1"]
 
 
 def test_an_image_saved_between_backup_and_write_is_left_alone(project: Project) -> None:

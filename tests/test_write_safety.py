@@ -20,6 +20,7 @@ from shapely.geometry import Polygon, box
 from write_objects import ENTRY, circle, detection, drawn, manifest, next_run, ours, run_info
 
 from midog_qupath.errors import SafetyError
+from midog_qupath.files import sha256
 from midog_qupath.project.backup import back_up, put_back
 from midog_qupath.project.lock import _is_qupath, project_lock, qupath_is_running
 from midog_qupath.project.manifest import load_manifests, manifest_path, save_manifest
@@ -162,18 +163,26 @@ def test_a_backup_holds_everything_that_may_change_and_can_be_put_back(project: 
     (first.data_dir / "data.qpdata").write_bytes(b"broken")
     second.data_dir.mkdir()
     (second.data_dir / "data.qpdata").write_bytes(b"only ours")
-    put_back(project, first, folder)
-    put_back(project, second, folder)
+    put_back(project, first, folder, sha256(first.data_dir / "data.qpdata"))
+    put_back(project, second, folder, sha256(second.data_dir / "data.qpdata"))
     assert (first.data_dir / "data.qpdata").read_bytes() == b"objects"
     assert not (second.data_dir / "data.qpdata").exists()
     assert back_up(project, [], "20250101-120000").name == "20250101-120000-2"
+
+
+def test_what_was_saved_meanwhile_is_not_replaced_by_the_backup(project: Project) -> None:
+    folder, (first, _) = back_up(project, project.images, "20250101-120000"), project.images
+    (first.data_dir / "data.qpdata").write_bytes(b"a person's")
+    with pytest.raises(SafetyError, match="saved by another program"):
+        put_back(project, first, folder, sha256(folder / "data" / "1" / "data.qpdata"))
+    assert (first.data_dir / "data.qpdata").read_bytes() == b"a person's"
 
 
 def test_a_damaged_backup_is_not_put_back(project: Project) -> None:
     folder = back_up(project, project.images, "20250101-120000")
     (folder / "data" / "1" / "data.qpdata").write_bytes(b"bit rot")
     with pytest.raises(SafetyError, match="damaged"):
-        put_back(project, project.images[0], folder)
+        put_back(project, project.images[0], folder, "")
     assert (project.images[0].data_dir / "data.qpdata").read_bytes() == b"objects"
 
 

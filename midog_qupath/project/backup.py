@@ -111,13 +111,24 @@ def checked_record(project: Project, entries: Sequence[ImageEntry], backup: Path
     return record
 
 
-def put_back(project: Project, entry: ImageEntry, backup: Path) -> None:
+def put_back(project: Project, entry: ImageEntry, backup: Path, now: str) -> None:
     """Put the objects of an image back as :func:`back_up` found them.
 
+    ``now`` is the SHA-256 of the data file that is replaced (empty: there is none): one that somebody saved
+    in the meantime stays.
+
     Wherever it is cut short, the image is whole: as it was, or as it was in the backup. Raises SafetyError
-    when the backup is damaged (nothing is changed then) or cannot be written back.
+    when the backup is damaged or somebody saved the image (nothing is changed then), or it cannot be written.
     """
     record = checked_record(project, [entry], backup)
+
+    def still() -> None:
+        if digest_or_empty(entry.data_dir / IMAGE_FILES[0]) != now:
+            raise SafetyError(
+                f"Image '{entry.name}' was saved by another program in the meantime.",
+                "Close it in QuPath and run the command again.",
+            )
+
     with writing(entry.data_dir):
         put_files(
             entry.data_dir,
@@ -125,7 +136,13 @@ def put_back(project: Project, entry: ImageEntry, backup: Path) -> None:
                 Path(name).name: (backup / name).read_bytes() if name in record.files else None
                 for name in image_names(project, entry)
             },
+            still,
         )
+
+
+def digest_or_empty(path: Path) -> str:
+    """SHA-256 of a file, empty where there is none."""
+    return sha256(path) if path.is_file() else ""
 
 
 def image_names(project: Project, entry: ImageEntry) -> list[str]:

@@ -41,24 +41,20 @@ class Editor:
 
         Raises StoreError or SafetyError where it fails; the error says what became of the image.
         """
-        if edit.add or edit.remove:
-            self._writer.apply(entry, edit)
-        stored = None
+        written = self._writer.apply(entry, edit) if edit.add or edit.remove else edit.expected
         try:
-            stored = self._reader.fingerprint(entry)
             verify_unchanged(before, self._reader.read(entry), edit)
         except (StoreError, SafetyError) as error:
-            raise self._put_back(entry, stored, error) from error
+            raise self._put_back(entry, written, error) from error
 
-    def _put_back(self, entry: ImageEntry, stored: str | None, error: MidogError) -> MidogError:
-        backup = self._backup
-        if backup is None:
+    def _put_back(self, entry: ImageEntry, written: str, error: MidogError) -> MidogError:
+        if self._backup is None:
             return error
-        by_hand = f"Compare it in QuPath with its data.qpdata and summary.json in {backup}."
+        by_hand = f"Compare it in QuPath with its data.qpdata and summary.json in {self._backup}."
         try:
-            if stored is None or self._reader.fingerprint(entry) != stored:
+            if self._reader.fingerprint(entry) != written:
                 return SafetyError(f"{error.what} It was not put back: it changed again since.", by_hand)
-            put_back(self._project, entry, backup)
+            put_back(self._project, entry, self._backup, written)
         except MidogError as second:
             return SafetyError(f"{error.what} It could not be put back: {second.what}", by_hand)
         return SafetyError(f"{error.what} The image was put back as it was.", error.remedy)

@@ -66,9 +66,10 @@ def restore(project: Project, time: str, patterns: Sequence[str], progress: Prog
         # First: a run that is said to be taken back and still stands does no harm, one that is gone and said
         # to stand would look as if a person had deleted its detections.
         _rewind(project, source, record, changed)
+        replaced = checked_record(project, [], backup)
         with progress.task("Restoring", total=len(changed), unit="images") as advance:
             for entry in changed:
-                put_back(project, entry, source)
+                put_back(project, entry, source, replaced.files.get(image_names(project, entry)[0], ""))
                 _require_restored(project, entry, record, backup)
                 advance(1)
         return RestoreReport(source, tuple(entry.name for entry in changed), same, backup)

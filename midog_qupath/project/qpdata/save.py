@@ -46,15 +46,19 @@ def save(folder: Path, new: Mapping[str, bytes], still: Callable[[], None] | Non
                 folder.rmdir()
 
 
-def put_files(folder: Path, then: Mapping[str, bytes | None]) -> None:
+def put_files(
+    folder: Path, then: Mapping[str, bytes | None], still: Callable[[], None] | None = None
+) -> None:
     """Make the files of a data folder what they were: ``then`` holds their bytes, None for none.
 
-    Cut short, the image is whole, old or new. Raises OSError as :func:`save` does.
+    Cut short, the image is whole, old or new. ``still`` and errors as in :func:`save`.
     """
     new = {name: data for name, data in then.items() if data is not None}
     absent = [folder / name for name in then if name not in new]
     if DATA in new:
-        save(folder, new)
+        save(folder, new, still)
+    elif still is not None:
+        still()
     # A summary without its data would be refused, data without a summary are not.
     for path in sorted(absent, key=lambda path: path.name == DATA):
         path.unlink(missing_ok=True)

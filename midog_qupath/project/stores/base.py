@@ -58,6 +58,10 @@ class ProjectStore(AbstractContextManager["ProjectStore"], Protocol):
         """Add the classes the project lacks, with colours; existing ones are never changed."""
         ...
 
-    def apply(self, entry: ImageEntry, edit: Edit) -> None:
-        """Remove and add detections, add labels; every other object stays exactly as it is."""
+    def apply(self, entry: ImageEntry, edit: Edit) -> str:
+        """Remove and add detections, add labels; every other object stays exactly as it is.
+
+        Returns the fingerprint of what was written: where :meth:`fingerprint` says another, somebody else
+        has saved the image since.
+        """
         ...

@@ -66,7 +66,7 @@ class NativeStore:
         """See :meth:`ProjectStore.ensure_classes`."""
         ensure_classes(self._project, classes)
 
-    def apply(self, entry: ImageEntry, edit: Edit) -> None:
+    def apply(self, entry: ImageEntry, edit: Edit) -> str:
         """See :meth:`ProjectStore.apply`.
 
         Where the image has no data file yet, a new one is made, for a brightfield H&E image.
@@ -78,10 +78,9 @@ class NativeStore:
         if data is None:
             if edit.remove:
                 raise StoreError(f"{entry.name} has no objects to remove.", "Read it again.")
-            self.create(entry, edit.new)
-            return
+            return self.create(entry, edit.new)
         if not edit.new and not edit.remove:
-            return
+            return edit.expected
         before = self._objects(entry, data)
         changed = edit_data(data, edit.remove, edit.add, edit.labels)
         after = read_objects(read_document(changed))
@@ -95,11 +94,12 @@ class NativeStore:
         if summary is not None:
             new[SUMMARY] = orjson.dumps(updated(summary, after))
         _save(entry, new, seen)
+        return _fingerprint(changed)
 
-    def create(self, entry: ImageEntry, objects: Sequence[PathObject]) -> None:
+    def create(self, entry: ImageEntry, objects: Sequence[PathObject]) -> str:
         """Write data file, summary and server file of a brightfield H&E image that has no data file.
 
-        ``objects``: annotations and detections with ids, put under the root.
+        ``objects``: annotations and detections with ids, put under the root. Returns the new fingerprint.
 
         Raises
         ------
@@ -118,6 +118,7 @@ class NativeStore:
         if not (entry.data_dir / _SERVER).exists():
             new[_SERVER] = orjson.dumps(server, option=orjson.OPT_INDENT_2)
         _save(entry, new, seen)
+        return _fingerprint(data)
 
     def _objects(self, entry: ImageEntry, data: bytes) -> list[PathObject]:
         try:

@@ -93,7 +93,7 @@ class PaquoStore:
             # QuPath takes a class's colour when it loads the project, so it has to load it again.
             self._stop()
 
-    def apply(self, entry: ImageEntry, edit: Edit) -> None:
+    def apply(self, entry: ImageEntry, edit: Edit) -> str:
         """Remove and add detections, add labels; every other object stays exactly as it is.
 
         Nothing of the project but the image's own data is written, and that is put back as it was when
@@ -106,7 +106,7 @@ class PaquoStore:
         before = self._rows(entry)
         require_editable(entry, edit, before)
         if not edit.new and not edit.remove:
-            return
+            return edit.expected
         request = {
             "do": "apply",
             "entry": entry.entry_id,
@@ -119,11 +119,13 @@ class PaquoStore:
         with restored_on_failure(entry.data_dir, entry.name):
             try:
                 self._ask(request, entry)
+                written = self.fingerprint(entry)
                 self._verify(entry, edit, [decode(row, with_ids=True) for row in before])
             except BaseException:
                 # Before the files are put back, nobody else may be writing them.
                 self._stop(at_once=True)
                 raise
+        return written
 
     def _verify(self, entry: ImageEntry, edit: Edit, before: Sequence[PathObject]) -> None:
         saved = self.fingerprint(entry) not in ("", edit.expected)

@@ -68,7 +68,7 @@ class SidecarStore:
         """See :meth:`ProjectStore.ensure_classes`: ``classes.json`` holds no objects."""
         ensure_classes(self._project, classes)
 
-    def apply(self, entry: ImageEntry, edit: Edit) -> None:
+    def apply(self, entry: ImageEntry, edit: Edit) -> str:
         """See :meth:`ProjectStore.apply`; only the file of our detections changes."""
         if all(image.entry_id != entry.entry_id for image in self._project.images):
             raise StoreError(f"{entry.name} is not in {self._project.path}.", "Open the project anew.")
@@ -99,6 +99,7 @@ class SidecarStore:
                 f"{self._file(entry)} cannot be written ({error.strerror or error}).",
                 "Check free space and permissions.",
             ) from error
+        return self.fingerprint(entry)
 
     def _file(self, entry: ImageEntry) -> Path:
         return self._project.ours / "sidecar" / f"{entry.stem}.geojson"
