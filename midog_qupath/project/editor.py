@@ -41,7 +41,7 @@ class Editor:
 
         Raises StoreError or SafetyError where it fails; the error says what became of the image.
         """
-        written = self._writer.apply(entry, edit) if edit.add or edit.remove else edit.expected
+        written = self._writer.apply(entry, edit) if edit.new or edit.remove else edit.expected
         try:
             verify_unchanged(before, self._reader.read(entry), edit)
         except (StoreError, SafetyError) as error:

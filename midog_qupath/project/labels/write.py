@@ -12,11 +12,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from midog_qupath.errors import MidogError, SafetyError, StoreError
+from midog_qupath.errors import MidogError, StoreError
 from midog_qupath.progress import Progress
 from midog_qupath.project.alone import alone
-from midog_qupath.project.backup import back_up, now_as_time, put_back
+from midog_qupath.project.backup import back_up, now_as_time
 from midog_qupath.project.classes import ClassMap
+from midog_qupath.project.editor import Editor
 from midog_qupath.project.labels.given import GivenLabels
 from midog_qupath.project.labels.plan import ImagePlan, ImportPlan, plan_import
 from midog_qupath.project.labels.sidecar import append_labels, write_table
@@ -26,7 +27,6 @@ from midog_qupath.project.metadata import set_metadata
 from midog_qupath.project.model import ImageEntry, PathClass, PathObject, Project
 from midog_qupath.project.stores.base import Edit, ProjectStore
 from midog_qupath.project.stores.sidecar import read_annotations
-from midog_qupath.project.verify import verify_unchanged
 
 StoreFactory = Callable[[], ProjectStore]
 
@@ -124,21 +124,9 @@ class _Writer:
         return errors
 
     def _write(self, image: ImagePlan) -> None:
-        entry = image.entry
-        before = self.reader.read(entry)
+        entry, editor = image.entry, Editor(self.project, self.store, self.reader, self.backup)
         edit = Edit(frozenset(), (), self.seen[entry.entry_id], labels=image.add)
-        self.store.apply(entry, edit)
-        stored = self.reader.fingerprint(entry)
-        try:
-            verify_unchanged(before, self.reader.read(entry), edit)
-        except MidogError as error:
-            if self.reader.fingerprint(entry) != stored:
-                raise SafetyError(
-                    f"{error.what} It was not put back: it changed again since.",
-                    f"Compare it in QuPath with its files in {self.backup}.",
-                ) from error
-            put_back(self.project, entry, self.backup)
-            raise SafetyError(f"{error.what} The image was put back as it was.", error.remedy) from error
+        editor.apply(entry, editor.read(entry, edit.expected), edit)
 
 
 def import_beside_project(
