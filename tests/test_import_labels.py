@@ -234,8 +234,8 @@ def test_labels_of_another_image_or_of_one_shown_changed_are_refused(project: Pr
 class _Careless(NativeStore):
     """A store that loses one of the new labels, as a bug or another program could."""
 
-    def apply(self, entry: ImageEntry, edit: Edit) -> None:
-        super().apply(entry, replace(edit, labels=edit.labels[1:]))
+    def apply(self, entry: ImageEntry, edit: Edit) -> str:
+        return super().apply(entry, replace(edit, labels=edit.labels[1:]))
 
 
 def test_what_went_wrong_is_noticed_and_put_back(project: Project, coco: Path) -> None:
