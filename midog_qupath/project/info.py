@@ -119,6 +119,13 @@ def _image(
                 "image addresses no longer hold; the images were found relative to the project.",
             )
         )
+    if entry.copy_of is not None:
+        found.notes.append(
+            _Note(
+                f"{entry.name} shows the same file as {entry.copy_of}: its labels count twice.",
+                "images show the same file as another: their labels count twice.",
+            )
+        )
     _look_at_pixels(found, entry, mpp)
     try:
         things = people_objects(store, entry, ground_truth_dir)
