@@ -27,6 +27,7 @@ COMMANDS = {
     "evaluate": "Measure detections against the ground truth in the project.",
     "table": "Detections of a run as CSV and Parquet.",
     "report": "One HTML page about a run or a model, with pictures and charts.",
+    "doctor": "Whether this computer can do the work, and what to do where it cannot.",
     "demo": "All of it on a generated project, in minutes, on a CPU.",
 }
 

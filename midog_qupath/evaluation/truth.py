@@ -20,6 +20,7 @@ from midog_qupath.project.model import ImageEntry, ObjectKind, PathObject, Proje
 from midog_qupath.project.ours import Standing, ours_state
 from midog_qupath.project.stores.base import ProjectStore
 from midog_qupath.project.stores.choose import people_objects
+from midog_qupath.slides.check import sized
 
 _MITOSES = ("mitosis", "normal", "atypical")
 
@@ -91,7 +92,7 @@ def collect_truth(
     images: list[ImageTruth] = []
     left_out: set[str] = set()
     labelled = False
-    for entry in entries:
+    for entry in map(sized, entries):
         objects = people_objects(store, entry, ground_truth_dir)
         truth = ground_truth(entry, objects, class_map, counts)
         labelled |= truth.extent != "objects" or any(o.role in _MITOSES for o in truth.objects)

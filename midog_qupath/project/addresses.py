@@ -32,7 +32,8 @@ def find_image(uri: str | None, old_project: str | None, folder: Path) -> tuple[
 def path_text(uri: str | None) -> str | None:
     """The decoded path that an address names, ``/`` between its parts; None if it names no file.
 
-    ``file:/C:/a%20b.svs`` is ``C:/a b.svs``, ``file://server/share/a.svs`` is ``//server/share/a.svs``.
+    ``file:/C:/a%20b.svs`` is ``C:/a b.svs``, ``file://server/share/a.svs`` and ``file:////server/share/a.svs``
+    are ``//server/share/a.svs``.
     """
     if uri is None:
         return None
@@ -48,7 +49,10 @@ def path_text(uri: str | None) -> str | None:
     if parts.netloc and parts.netloc != "localhost":
         return f"//{parts.netloc}{text}"
     drive = _DRIVE.match(text)
-    return drive.group(1) if drive else re.sub("^/+", "/", text) or None
+    if drive:
+        return drive.group(1)
+    # Java writes a share as file:////server/share; any other number of slashes begins a plain path.
+    return text if text.startswith("//") and text[2:3] != "/" else re.sub("^/+", "/", text) or None
 
 
 def _local(address: str) -> Path:

@@ -11,8 +11,8 @@ NO_DOMAIN = "unknown"
 
 
 def image_case(entry: ImageEntry) -> str:
-    """The case of an image: its metadata ``case``, else every image is a case of its own."""
-    return entry.metadata.get(CASE) or entry.name
+    """The case of an image: its metadata ``case``, else every image file is a case of its own."""
+    return entry.metadata.get(CASE) or entry.copy_of or entry.name
 
 
 def image_domain(entry: ImageEntry) -> str:

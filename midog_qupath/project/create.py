@@ -117,9 +117,18 @@ def _read_all(images: Sequence[NewImage], progress: Progress) -> list[_Ready]:
 
 def _read(image: NewImage) -> _Ready:
     with open_slide(image.path) as slide:
+        _refuse_scenes(image.path, slide.facts.scenes)
         small = thumbnail(slide, *_THUMBNAIL_PX)
         _, data = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _THUMBNAIL_QUALITY])
         return _Ready(server_builder(image.path, slide, image.mpp), data.tobytes())
+
+
+def _refuse_scenes(path: Path, scenes: int) -> None:
+    if scenes > 1:
+        raise ProjectError(
+            f"{path} holds {scenes} images (scenes), and which one is meant is not known.",
+            "Export the one that you need to a file of its own (QuPath: File > Export images > OME-TIFF).",
+        )
 
 
 @contextmanager

@@ -110,6 +110,12 @@ def ground_truth(
     return GroundTruth(tuple(found), regions if extent == "regions" else None, extent, dict(ignored))
 
 
+def labelled_extent(entry: ImageEntry, objects: Sequence[PathObject], class_map: ClassMap) -> Extent:
+    """The extent that :func:`ground_truth` finds, without the labels. Raises ProjectError as that does."""
+    used = [thing for thing in objects if only_annotations(thing) and thing.roi is not None]
+    return _extent(entry, _regions(used, class_map), whole=False)
+
+
 def _is_region(thing: PathObject, class_map: ClassMap) -> bool:
     return thing.roi is not None and thing.roi.kind in _AREAS and class_map.role(thing.class_name) == "region"
 

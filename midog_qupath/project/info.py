@@ -11,7 +11,7 @@ from typing import Any
 from midog_qupath.errors import MidogError
 from midog_qupath.progress import SILENT, Progress
 from midog_qupath.project.classes import ClassMap
-from midog_qupath.project.ground_truth import ground_truth
+from midog_qupath.project.ground_truth import labelled_extent
 from midog_qupath.project.model import ImageEntry, ObjectKind, PathObject, Project
 from midog_qupath.project.stores.base import ProjectStore
 from midog_qupath.project.stores.choose import people_objects
@@ -119,12 +119,19 @@ def _image(
                 "image addresses no longer hold; the images were found relative to the project.",
             )
         )
+    if entry.copy_of is not None:
+        found.notes.append(
+            _Note(
+                f"{entry.name} shows the same file as {entry.copy_of}: its labels count twice.",
+                "images show the same file as another: their labels count twice.",
+            )
+        )
     _look_at_pixels(found, entry, mpp)
     try:
         things = people_objects(store, entry, ground_truth_dir)
         found.row["classes"] = _count(things, annotations=True)
         found.row["detections"] = _count(things, annotations=False)
-        found.row["extent"] = ground_truth(entry, things, class_map).extent
+        found.row["extent"] = labelled_extent(entry, things, class_map)
     except MidogError as error:
         found.stops.append(str(error))
     return found

@@ -117,6 +117,8 @@ class ImageEntry:
     data_dir: Path
     #: File name (without extension) of this image in sidecar folders, unique in the project.
     stem: str
+    #: Name of the first image of the project that shows the same file; None for that one itself.
+    copy_of: str | None = None
 
     @property
     def address(self) -> str:

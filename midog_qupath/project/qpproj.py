@@ -50,7 +50,7 @@ def open_project(path: Path) -> Project:
     return Project(
         path=file,
         version=str(raw["version"]) if raw.get("version") is not None else None,
-        images=_unique_stems(images),
+        images=_with_copies(_unique_stems(images)),
         classes=read_classes(file.parent / "classifiers" / "classes.json"),
     )
 
@@ -179,6 +179,17 @@ def _unique_stems(images: Sequence[ImageEntry]) -> tuple[ImageEntry, ...]:
             for stem, image in zip(stems, images, strict=True)
         ]
     return tuple(replace(image, stem=stem) for image, stem in zip(images, stems, strict=True))
+
+
+def _with_copies(images: Sequence[ImageEntry]) -> tuple[ImageEntry, ...]:
+    """QuPath can hold an image twice, with the same pixels and often the same objects."""
+    first: dict[str, str] = {}
+    marked = []
+    for image in images:
+        file = str(image.path or image.builder.uri)
+        marked.append(replace(image, copy_of=first.get(file)))
+        first.setdefault(file, image.name)
+    return tuple(marked)
 
 
 def _refuse_duplicates(file: Path, images: tuple[ImageEntry, ...]) -> None:

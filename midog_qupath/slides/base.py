@@ -66,7 +66,7 @@ class FileFacts:
 
     ``levels``: the pyramid, full resolution first. ``tile_width``, ``tile_height``: pixels stored
     together. ``channels``: as QuPath counts them, 3 for RGB, 1 for grey and for indexed colours.
-    ``magnification``: of the objective.
+    ``magnification``: of the objective. ``scenes``: images in the file, of which this is the first.
     """
 
     levels: tuple[Level, ...]
@@ -75,6 +75,7 @@ class FileFacts:
     channels: int = 3
     pixel_size: PixelSize | None = None
     magnification: float | None = None
+    scenes: int = 1
 
 
 class Slide(AbstractContextManager["Slide"], Protocol):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
+
 from midog_qupath.errors import SlideError
 from midog_qupath.project.model import ImageEntry
 from midog_qupath.project.qpproj import require_plain
@@ -33,3 +36,15 @@ def open_entry(entry: ImageEntry) -> FileSlide:
             "It is another image: put the right one there.",
         )
     return slide
+
+
+def sized(entry: ImageEntry) -> ImageEntry:
+    """The entry with the size of its image, from the file where the project holds no metadata of it.
+
+    As it was, where the file cannot be opened: whoever needs its pixels will say so.
+    """
+    if entry.width and entry.height:
+        return entry
+    with suppress(SlideError), open_entry(entry) as slide:
+        return replace(entry, width=slide.width, height=slide.height)
+    return entry

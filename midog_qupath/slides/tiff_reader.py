@@ -61,7 +61,9 @@ class TiffSlide:
         # Strips are no tiles that QuPath could ask for one by one.
         tile = _segment_size(first) if first.is_tiled else (min(1024, self.width), min(1024, self.height))
         channels = 1 if first.samplesperpixel == 1 else 3
-        self.facts = FileFacts(levels, *tile, channels, tiff_pixel_size(self._file))
+        # In a plain TIFF further images are labels or copies; in an OME-TIFF each is one that QuPath offers.
+        scenes = len(self._file.series) if self._file.is_ome else 1
+        self.facts = FileFacts(levels, *tile, channels, tiff_pixel_size(self._file), scenes=scenes)
         self.file_mpp = self.facts.pixel_size.mpp if self.facts.pixel_size else None
 
     def _refuse_unsuitable(self) -> None:

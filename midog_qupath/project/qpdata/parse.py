@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
@@ -38,22 +39,33 @@ def parse(data: bytes) -> list[Node]:
     QpdataError
         At the first byte that the grammar does not allow, naming its offset.
     """
-    return Parser(data).contents()
+    collecting = gc.isenabled()
+    # What is built here stays: the collector would walk the growing tree again and again and find nothing.
+    gc.disable()
+    try:
+        return Parser(data).contents()
+    finally:
+        if collecting:
+            gc.enable()
 
 
 class Parser:
-    """One pass over a stream; every length is checked against the bytes left before it is used."""
+    """One pass over a stream; every length is checked against the bytes left before it is used.
+
+    Files hold dozens of tokens an object, so the shortest tokens are read in place, not by calls.
+    """
 
     def __init__(self, data: bytes) -> None:
         self._data = data
+        self._size = len(data)
         self._at = 0
         self._handles: list[Node] = []
         #: Classes whose description has not ended yet.
         self._open: set[int] = set()
         self._depth = 0
+        self._chains: dict[int, list[ClassDesc]] = {}
         self._readers: dict[int, Callable[[], Node]] = {
             stream.NULL: lambda: None,
-            stream.REFERENCE: self._reference,
             stream.CLASS_DESC: self._class_desc,
             stream.OBJECT: self._object,
             stream.STRING: lambda: self._text(is_long=False),
@@ -82,22 +94,29 @@ class Parser:
         )
 
     def _take(self, count: int) -> bytes:
-        if not 0 <= count <= len(self._data) - self._at:
+        at = self._at
+        end = at + count
+        if end > self._size:
             self._fail("ends too early or gives a wrong length")
-        piece = self._data[self._at : self._at + count]
-        self._at += count
-        return piece
+        self._at = end
+        return self._data[at:end]
 
     def _number(self, width: int) -> int:
         return int.from_bytes(self._take(width), "big")
 
     def _content(self) -> Node:
+        at = self._at
+        if at >= self._size:
+            self._fail("ends too early or gives a wrong length")
+        code = self._data[at]
+        if code == stream.REFERENCE:
+            return self._reference(at + 1)
         if self._depth >= _DEEPEST:
             self._fail("is nested too deep")
-        reader = self._readers.get(self._number(1))
+        reader = self._readers.get(code)
         if reader is None:
-            self._at -= 1
-            self._fail(f"has an unknown token {self._data[self._at]:#x}")
+            self._fail(f"has an unknown token {code:#x}")
+        self._at = at + 1
         self._depth += 1
         node = reader()
         self._depth -= 1
@@ -107,8 +126,11 @@ class Parser:
         self._handles.append(node)
         return node
 
-    def _reference(self) -> Node:
-        index = self._number(4) - stream.BASE_HANDLE
+    def _reference(self, at: int) -> Node:
+        self._at = at + 4
+        index = int.from_bytes(self._data[at : at + 4], "big") - stream.BASE_HANDLE
+        if self._at > self._size:
+            self._fail("ends too early or gives a wrong length")
         if not 0 <= index < len(self._handles):
             self._fail("refers to something that is not there")
         return self._handles[index]
@@ -165,7 +187,8 @@ class Parser:
 
     def _annotations(self) -> list[Node]:
         found = []
-        while self._data[self._at : self._at + 1] != bytes([stream.END]):
+        data, size = self._data, self._size
+        while self._at >= size or data[self._at] != stream.END:
             found.append(self._content())
         self._at += 1
         return found
@@ -199,7 +222,10 @@ class Parser:
                 self._fail(f"has an object of {desc.name} in the old form of the protocol")
             node.parts = [ClassPart(desc, annotations=self._annotations())]
             return node
-        node.parts = [self._part(one) for one in reversed(_chain(desc))]
+        chain = self._chains.get(id(desc))
+        if chain is None:
+            chain = self._chains[id(desc)] = _chain(desc)[::-1]
+        node.parts = [self._part(one) for one in chain]
         return node
 
     def _part(self, desc: ClassDesc) -> ClassPart:

@@ -26,7 +26,7 @@ WRITE_METHOD, SERIALIZABLE, EXTERNALIZABLE, BLOCK_DATA = 1, 2, 4, 8
 WIDTH: Mapping[str, int] = MappingProxyType({"B": 1, "C": 2, "D": 8, "F": 4, "I": 4, "J": 8, "S": 2, "Z": 1})
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Text:
     """A Java string, in modified UTF-8 as it stands in the stream."""
 
@@ -39,7 +39,7 @@ class Text:
         return decode_text(self.raw)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Field:
     """A field of a class: type code, name, and for objects and arrays the signature."""
 
@@ -48,7 +48,7 @@ class Field:
     signature: Text | None = None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class ClassDesc:
     """A class description; ``super_desc`` is None at the end of the chain."""
 
@@ -60,7 +60,7 @@ class ClassDesc:
     super_desc: ClassDesc | None = None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Block:
     """Primitive values written by a class's own method."""
 
@@ -68,7 +68,7 @@ class Block:
     is_long: bool = False
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class ClassPart:
     """What one class of an object's chain wrote: raw primitives and nodes by field, then its own data."""
 
@@ -77,7 +77,7 @@ class ClassPart:
     annotations: list[Node] | None = None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Instance:
     """An object; externalisable ones have one part with annotations only.
 
@@ -89,7 +89,7 @@ class Instance:
     at: int = -1
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Array:
     """An array: raw bytes for primitives, else nodes."""
 
@@ -99,7 +99,7 @@ class Array:
     items: list[Node] = field(default_factory=list)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class EnumConstant:
     """A constant of an enumeration."""
 
@@ -107,7 +107,7 @@ class EnumConstant:
     name: Text = field(default_factory=lambda: Text(b""))
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class ClassToken:
     """A class itself as a value."""
 
@@ -122,6 +122,8 @@ def decode_text(raw: bytes) -> str:
 
     Raises UnicodeDecodeError for bytes that are no modified UTF-8.
     """
+    if raw.isascii():
+        return raw.decode("ascii")
     text = raw.replace(b"\xc0\x80", b"\x00").decode("utf-8", "surrogatepass")
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 

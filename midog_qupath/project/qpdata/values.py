@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -17,9 +18,8 @@ from midog_qupath.project.model import PathClass
 from midog_qupath.project.qpdata.document import unknown
 from midog_qupath.project.qpdata.stream import Array, Block, Instance, Node, Text
 
-_FORMATS: Mapping[str, str] = MappingProxyType(
-    {"B": ">b", "D": ">d", "F": ">f", "I": ">i", "J": ">q", "S": ">h", "Z": ">?"}
-)
+_FORMATS = {"B": ">b", "D": ">d", "F": ">f", "I": ">i", "J": ">q", "S": ">h", "Z": ">?"}
+_UNPACK = MappingProxyType({code: struct.Struct(form).unpack for code, form in _FORMATS.items()})
 _ARRAYS: Mapping[str, str] = MappingProxyType({"[F": ">f4", "[D": ">f8", "[I": ">i4", "[B": "u1"})
 #: Lists that write their elements themselves, after their size.
 _LISTS = frozenset({"java.util.ArrayList", "java.util.LinkedList", "java.util.CollSer"})
@@ -46,11 +46,17 @@ def fields(node: Node) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for part in node.parts:
         for field, value in zip(part.desc.fields, part.values, strict=False):
-            name = field.name.decode("utf-8", "replace")
+            name = _name(field.name)
             found[name] = value
-            if isinstance(value, bytes) and field.code in _FORMATS:
-                found[name] = struct.unpack(_FORMATS[field.code], value)[0]
+            if isinstance(value, bytes) and field.code in _UNPACK:
+                found[name] = _UNPACK[field.code](value)[0]
     return found
+
+
+@lru_cache(maxsize=256)
+def _name(raw: bytes) -> str:
+    # The same few names, once an object.
+    return raw.decode("utf-8", "replace")
 
 
 def need(node: Node, found: Mapping[str, Any], name: str, kind: type[T]) -> T:
