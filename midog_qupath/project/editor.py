@@ -41,7 +41,7 @@ class Editor:
 
         Raises StoreError or SafetyError where it fails; the error says what became of the image.
         """
-        if edit.add or edit.remove:
+        if edit.new or edit.remove:
             self._writer.apply(entry, edit)
         stored = None
         try:
