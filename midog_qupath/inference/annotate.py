@@ -272,6 +272,7 @@ def _new_run(project: Project, bundle: Bundle, model: Path, options: AnnotateOpt
         atypical_threshold=bundle.card.atypical_threshold if bundle.card.has_atypical else None,
         class_map=options.class_map,
         software=software_versions(),
+        calibrated=bundle.card.operating_point.mitosis_calibration is not None,
     )
 
 

@@ -90,6 +90,8 @@ class RunManifest(_Record):
     software: dict[str, str]
     store: str
     keep: bool
+    #: Whether the model's mitosis probabilities say how often they are right; None: nobody wrote it down.
+    calibrated: bool | None = None
     images: tuple[ImageRecord, ...] = ()
 
     def image(self, entry_id: str) -> ImageRecord | None:

@@ -15,6 +15,9 @@ from shapely.geometry.base import BaseGeometry
 
 from midog_qupath.units import MicronsPerPixel
 
+#: Measurement that marks an annotation of ours which shows a mitotic count, and its class.
+COUNT_MEASUREMENT, HOTSPOT_CLASS = "midog count", "Hotspot"
+
 
 class ObjectKind(StrEnum):
     """What a QuPath object is; the values are GeoJSON's ``objectType``."""

@@ -10,6 +10,8 @@ standing           which objects                             a re-run        gro
 ``untouched``      ours, as written                          replaces them   no
 ``unproven``       marked as ours, no record of what we      leaves them     no
                    wrote (below)
+``count``          annotations of ours that show a mitotic   leaves them     no
+                   count, in their class ``Hotspot``
 =================  ========================================  ==============  ============
 
 An object is ours when it is a detection and its id is in a manifest or it carries the measurement
@@ -34,7 +36,14 @@ from midog_qupath.project.manifest import (
     load_manifests,
     written_objects,
 )
-from midog_qupath.project.model import ImageEntry, ObjectKind, PathObject, Project
+from midog_qupath.project.model import (
+    COUNT_MEASUREMENT,
+    HOTSPOT_CLASS,
+    ImageEntry,
+    ObjectKind,
+    PathObject,
+    Project,
+)
 from midog_qupath.project.shapes import Position, centres, near, same_bounds, same_shape
 from midog_qupath.units import MATCH_RADIUS, MicronsPerPixel, to_pixels
 
@@ -53,6 +62,7 @@ class Standing(StrEnum):
     TOUCHED = "touched"
     UNTOUCHED = "untouched"
     UNPROVEN = "unproven"
+    COUNT = "count"
 
 
 def classify(objects: Iterable[PathObject], manifests: Iterable[RunManifest]) -> list[Standing]:
@@ -63,6 +73,8 @@ def classify(objects: Iterable[PathObject], manifests: Iterable[RunManifest]) ->
 
 def standing(item: PathObject, written: Mapping[UUID, WrittenObject]) -> Standing:
     """The standing of one object; ``written`` as :func:`manifest.written_objects` gives it."""
+    if _shows_count(item):
+        return Standing.COUNT
     record = written.get(item.id) if item.id else None
     ours = record is not None or RUN_MEASUREMENT in item.measurements
     if item.kind is not ObjectKind.DETECTION or not ours:
@@ -73,6 +85,31 @@ def standing(item: PathObject, written: Mapping[UUID, WrittenObject]) -> Standin
     if as_written is None:
         return Standing.UNPROVEN
     return Standing.UNTOUCHED if as_written else Standing.TOUCHED
+
+
+def _shows_count(item: PathObject) -> bool:
+    # Of another class, a person has made something of it.
+    return (
+        item.kind is ObjectKind.ANNOTATION
+        and COUNT_MEASUREMENT in item.measurements
+        and _same_class(item, HOTSPOT_CLASS)
+    )
+
+
+def untouched_hotspots(objects: Sequence[PathObject]) -> frozenset[UUID]:
+    """The ids of annotations that show a count of ours and are as we wrote them, and nobody's parent."""
+    ids = [item.id for item in objects]
+    parents = {item.parent_id for item in objects}
+    return frozenset(
+        item.id
+        for item in objects
+        if item.id is not None
+        and _shows_count(item)
+        and not item.name
+        and _as_metadata_say(item) is True
+        and item.id not in parents
+        and ids.count(item.id) == 1
+    )
 
 
 def written_mark(class_name: str, outline: BaseGeometry) -> str:

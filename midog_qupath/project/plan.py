@@ -55,7 +55,7 @@ def plan(
     staying = [
         item
         for item, whose in zip(objects, standings, strict=True)
-        if whose is not Standing.THEIRS and item.id not in remove
+        if whose not in (Standing.THEIRS, Standing.COUNT) and item.id not in remove
     ]
     radius = to_pixels(MATCH_RADIUS, mpp)
     positions = [centre(item) for item in new]

@@ -51,7 +51,8 @@ class RunInfo:
     ``run`` is ``YYYYmmdd-HHMMSS-`` and 4 random hexadecimal digits; ``number`` counts the runs of a
     project from 1: the value of the measurement ``midog run``. ``started`` is an ISO time, ``threshold``
     the mitosis probability (0..1) from which a candidate is a detection, ``atypical_threshold`` the
-    probability from which it is atypical (None: the model has no such classifier).
+    probability from which it is atypical (None: the model has no such classifier). ``calibrated``: whether
+    mitosis probabilities say how often they are right (None: not known).
     """
 
     run: str
@@ -63,6 +64,7 @@ class RunInfo:
     atypical_threshold: float | None
     classes: DetectionClasses
     software: Mapping[str, str]
+    calibrated: bool | None = None
 
 
 def new_run(
@@ -75,6 +77,7 @@ def new_run(
     atypical_threshold: float | None,
     class_map: ClassMap,
     software: Mapping[str, str],
+    calibrated: bool | None = None,
 ) -> RunInfo:
     """The next run of a project. Raises SafetyError when a manifest of the project is damaged."""
     number = 1 + max((manifest.number for manifest in load_manifests(project)), default=0)
@@ -88,6 +91,7 @@ def new_run(
         atypical_threshold=atypical_threshold,
         classes=detection_classes(class_map, project),
         software=software,
+        calibrated=calibrated,
     )
 
 
@@ -104,6 +108,7 @@ def empty_manifest(run: RunInfo, store: str, keep: bool) -> RunManifest:
         software=dict(run.software),
         store=store,
         keep=keep,
+        calibrated=run.calibrated,
     )
 
 

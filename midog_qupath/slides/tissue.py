@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -36,9 +37,24 @@ def find_tissue(slide: Slide, mpp: MicronsPerPixel) -> BaseGeometry:
     image = shapely.box(0, 0, slide.width, slide.height)
     if image.area * (mpp / 1000) ** 2 < SMALLEST_MM2:
         return image
+    return _tissue(slide, mpp, tissue_mask)
+
+
+def tissue_outline(slide: Slide, mpp: MicronsPerPixel) -> BaseGeometry:
+    """The tissue of an image of any size in slide pixels, without a margin, gaps in it filled.
+
+    The whole image where no glass can be told from tissue.
+    """
+    return _tissue(slide, mpp, _closed_mask)
+
+
+def _tissue(
+    slide: Slide, mpp: MicronsPerPixel, find: Callable[[RgbArray, float], NDArray[np.uint8]]
+) -> BaseGeometry:
+    image = shapely.box(0, 0, slide.width, slide.height)
     downsample = max(1.0, _THUMBNAIL_MPP / mpp)
     width, height = (math.ceil(side / downsample) for side in (slide.width, slide.height))
-    mask = tissue_mask(slide.read(0, 0, width, height, downsample), downsample * mpp)
+    mask = find(slide.read(0, 0, width, height, downsample), downsample * mpp)
     smallest = _DUST_MM2 / (mpp / 1000) ** 2
     pieces = [piece for piece in _polygons(mask, downsample) if piece.area >= smallest]
     tissue = shapely.intersection(shapely.union_all(pieces), image)
@@ -47,15 +63,32 @@ def find_tissue(slide: Slide, mpp: MicronsPerPixel) -> BaseGeometry:
 
 def tissue_mask(thumbnail: RgbArray, pixel_um: float) -> NDArray[np.uint8]:
     """(H, W) 1 where a thumbnail with pixels of ``pixel_um`` microns shows tissue or is near it."""
+    grown: NDArray[np.uint8] = cv2.dilate(_coloured(thumbnail), _disc(pixel_um))
+    return grown
+
+
+def _closed_mask(thumbnail: RgbArray, pixel_um: float) -> NDArray[np.uint8]:
+    # White around the picture would pull the border in where tissue runs past it.
+    disc = _disc(pixel_um)
+    side = len(disc)
+    mask = cv2.copyMakeBorder(_coloured(thumbnail), side, side, side, side, cv2.BORDER_REPLICATE)
+    closed: NDArray[np.uint8] = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, disc)[side:-side, side:-side]
+    return closed
+
+
+def _disc(pixel_um: float) -> NDArray[np.uint8]:
+    side = 2 * max(1, round(_MARGIN_UM / pixel_um)) + 1
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)), dtype=np.uint8)
+
+
+def _coloured(thumbnail: RgbArray) -> NDArray[np.uint8]:
     smooth = cv2.GaussianBlur(thumbnail, (5, 5), 0)
     brightest, darkest = smooth.max(axis=2), smooth.min(axis=2)
     coloured = brightest - darkest >= _COLOURED
     mask = ((coloured | (brightest < _DARK)) & (brightest > _BLACK)).astype(np.uint8)
     # Single specks would grow to the size of tissue by the margin.
-    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    side = 2 * max(1, round(_MARGIN_UM / pixel_um)) + 1
-    grown: NDArray[np.uint8] = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
-    return grown
+    opened: NDArray[np.uint8] = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    return opened
 
 
 def _polygons(mask: NDArray[np.uint8], downsample: float) -> list[BaseGeometry]:

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from midog_qupath.errors import StoreError
-from midog_qupath.project.model import ObjectKind, PathObject
+from midog_qupath.project.model import COUNT_MEASUREMENT, ObjectKind, PathObject
 from midog_qupath.project.qpdata.build import Builder
 from midog_qupath.project.qpdata.document import Document, ObjectNode, read_document
 from midog_qupath.project.qpdata.objects import object_id
 from midog_qupath.project.qpdata.serialise import serialise
 from midog_qupath.project.qpdata.stream import Block, Node
+from midog_qupath.project.qpdata.values import measurements
 
 #: The oldest data file whose objects keep their ids.
 _OLDEST_WITH_IDS = 3
@@ -26,8 +27,8 @@ def edit(
     Raises
     ------
     StoreError
-        If the file does not round-trip byte for byte, an id to remove is not a detection without
-        children, or anything but what is wanted would change. Nothing is written here.
+        If the file does not round-trip byte for byte, an id to remove is not a detection (or a count of
+        ours) without children, or anything but what is wanted would change. Nothing is written here.
     """
     document = read_document(data)
     if serialise(document.contents) != data:
@@ -38,7 +39,7 @@ def edit(
         )
     new = [*add, *labels]
     _require_new(document, [thing.id for thing in new], remove)
-    _take_out(document, dict.fromkeys(remove, ObjectKind.DETECTION))
+    _take_out(document, _kinds_to_remove(document, remove))
     without_old = serialise(document.contents)
     _put_in(document, new)
     changed = serialise(document.contents)
@@ -47,6 +48,17 @@ def edit(
     )
     _prove(changed, without_old, kinds)
     return changed
+
+
+def _kinds_to_remove(document: Document, ids: frozenset[UUID]) -> dict[UUID, ObjectKind]:
+    """Only detections may go, and annotations that carry the mark of a count of ours."""
+    kinds = dict.fromkeys(ids, ObjectKind.DETECTION)
+    for node, parent in document.root.walk():
+        identity = object_id(node)
+        annotation = parent is not None and node.kind is ObjectKind.ANNOTATION
+        if identity in ids and annotation and COUNT_MEASUREMENT in measurements(node.head[3]):
+            kinds[identity] = ObjectKind.ANNOTATION
+    return kinds
 
 
 def _ids(things: Sequence[PathObject]) -> list[UUID]:
