@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option(
     "--image", "images", multiple=True, metavar="PATTERN",
-    help="Only images whose name fits, e.g. 'case_1*'. May be repeated.",
+    help="Only images whose name fits, e.g. 'case_1*', or of an entry id, id:7. May be repeated.",
 )  # fmt: skip
 @click.option(
     "--regions", is_flag=False, flag_value="", metavar="[CLASS]",

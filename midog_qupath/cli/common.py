@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -88,7 +88,11 @@ def print_json(value: Any) -> None:
 
 
 class TerminalProgress:
-    """Bars with rate and time left on stderr; standard output stays clean for data."""
+    """Bars with rate and time left on stderr; standard output stays clean for data.
+
+    Where stderr is no terminal, a line ``searching: 34 % (1.2 of 3.5 mm²)`` every few seconds instead: for
+    logs, and for a program that shows them (``groovy/detect_mitoses.groovy`` does).
+    """
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -99,6 +103,9 @@ class TerminalProgress:
     @contextmanager
     def task(self, label: str, total: float, unit: str) -> Iterator[Callable[[float], None]]:
         """A bar with rate in ``unit``/s and time left; tasks may stand inside one another."""
+        if not self._console.is_terminal:
+            yield LogLines(label, total, unit, self.note).advance
+            return
         outermost = self._bars is None
         if outermost:
             self._bars = _bars(self._console)
@@ -131,6 +138,28 @@ class TerminalProgress:
         self._console.print(f"Warning: {message}", style="yellow", markup=False, soft_wrap=True)
 
 
+class LogLines:
+    """How far a task is, as lines: the first at once, another every ``EVERY_S`` seconds, and at the end."""
+
+    EVERY_S = 2.0
+
+    def __init__(self, label: str, total: float, unit: str, say: Callable[[str], None]) -> None:
+        self._label, self._total, self._unit, self._say = label, total, unit, say
+        self._done = 0.0
+        self._due = 0.0
+        self.advance(0)
+
+    def advance(self, amount: float) -> None:
+        """``amount`` more of the task is done."""
+        self._done += amount
+        finished = amount > 0 and self._done >= self._total
+        if time.monotonic() < self._due and not finished:
+            return
+        self._due = time.monotonic() + self.EVERY_S
+        percent = 100 if self._total <= 0 else min(100, int(100 * self._done / self._total))
+        self._say(f"{self._label}: {percent} % ({self._done:.3g} of {self._total:.3g} {self._unit})")
+
+
 def _bars(console: Any) -> Any:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -142,5 +171,4 @@ def _bars(console: Any) -> Any:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
         console=console,
-        transient=not sys.stderr.isatty(),
     )

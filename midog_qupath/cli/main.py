@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 
 import click
@@ -29,6 +30,7 @@ COMMANDS = {
     "table": "Detections of a run as CSV and Parquet.",
     "report": "One HTML page about a run or a model, with pictures and charts.",
     "doctor": "Whether this computer can do the work, and what to do where it cannot.",
+    "scripts": "Copy the scripts for QuPath into the project.",
     "demo": "All of it on a generated project, in minutes, on a CPU.",
 }
 
@@ -62,6 +64,8 @@ def cli() -> None:
 
 def main() -> None:
     """Run a command; every failure is one line on stderr and an exit code other than 0."""
+    # Whoever ends the program (a scheduler, Cancel in QuPath) gets what Ctrl-C gives: locks are let go.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         status = cli.main(standalone_mode=False)
     except click.exceptions.Abort:

@@ -63,6 +63,15 @@ def read_features(path: Path) -> list[PathObject]:
     return found
 
 
+def read_about(path: Path) -> Mapping[str, Any]:
+    """What a file says about the image it belongs to: its member ``midog_qupath``, empty without one.
+
+    ``entry_id``, ``image``, ``width`` and ``height`` in pixels, ``mpp``. GeoJsonError if it is no JSON.
+    """
+    raw = _load(path)
+    return _mapping(raw.get("midog_qupath")) if isinstance(raw, dict) else {}
+
+
 def _load(path: Path) -> Any:
     try:
         raw = path.read_bytes()

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from midog_qupath.errors import GeoJsonError, StoreError
 from midog_qupath.project.classes_file import ensure_classes
-from midog_qupath.project.geojson import read_features, write_features
+from midog_qupath.project.geojson import read_about, read_features, write_features
 from midog_qupath.project.geometry import on_grid
 from midog_qupath.project.model import ImageEntry, ObjectKind, PathClass, PathObject, Project
 from midog_qupath.project.stores.base import Edit
@@ -121,10 +121,28 @@ def read_annotations(folder: Path, entry: ImageEntry) -> list[PathObject]:
     Raises
     ------
     StoreError
-        If the file is broken.
+        If the file is broken, or says that it belongs to an image of another size.
     """
     path = annotation_file(folder, entry)
-    return _features(path) if path is not None else []
+    if path is None:
+        return []
+    things = _features(path)
+    _require_size(path, entry)
+    return things
+
+
+def _require_size(path: Path, entry: ImageEntry) -> None:
+    """Refuse a file that export_ground_truth.groovy wrote for an image of another size."""
+    try:
+        about = read_about(path)
+    except GeoJsonError as error:
+        raise StoreError(error.what, error.remedy) from error
+    said, known = (about.get("width"), about.get("height")), (entry.width, entry.height)
+    if None not in (*said, *known) and said != known:
+        raise StoreError(
+            f"{path} is of an image of {said[0]} x {said[1]} px, {entry.name} has {known[0]} x {known[1]}.",
+            "Run export_ground_truth.groovy on this image again.",
+        )
 
 
 def _features(path: Path) -> list[PathObject]:
