@@ -28,6 +28,10 @@ _PROBLEMS = 20
 @ground_truth_option
 @class_map_option
 @mpp_option
+@click.option(
+    "--thumbnail", type=click.Path(path_type=Path), metavar="DIR",
+    help="Also draw each image, small (8 µm per pixel), with the outline of its tissue into this folder.",
+)  # fmt: skip
 @json_option
 def command(
     project: Path,
@@ -35,6 +39,7 @@ def command(
     ground_truth: Path | None,
     class_map: tuple[str, ...],
     mpp: float | None,
+    thumbnail: Path | None,
     as_json: bool,
 ) -> int:
     """Show images, annotations and problems of PROJECT (a project.qpproj or its folder).
@@ -53,6 +58,10 @@ def command(
     factory, reason = choose_store(opened, store)
     with factory() as objects:
         info = describe(opened, objects, names, ground_truth, mpp, TerminalProgress())
+    if thumbnail is not None:
+        from midog_qupath.project.pictures import draw_thumbnails
+
+        draw_thumbnails(opened, thumbnail, mpp, TerminalProgress())
     if as_json:
         print_json(info.data)
     else:
