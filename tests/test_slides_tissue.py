@@ -10,12 +10,13 @@ import pytest
 from inference_standin import ArraySlide
 from shapely.geometry import Point, box
 from slide_images import smooth
+from tissue_slides import PIXEL_UM, generated_slide
 
 from midog_qupath.project.qpproj import open_project
 from midog_qupath.project.stores.native import NativeStore
 from midog_qupath.slides import tissue as tissue_module
 from midog_qupath.slides.check import open_entry
-from midog_qupath.slides.tissue import find_tissue
+from midog_qupath.slides.tissue import find_tissue, tissue_mask
 from midog_qupath.units import WORKING_MPP
 
 
@@ -58,6 +59,37 @@ def test_dust_and_black_padding_are_no_tissue():
 def test_tissue_from_edge_to_edge_is_searched_whole():
     tissue = cv2.resize(smooth(), (1200, 800)) // 2 + np.array([100, 30, 70], np.uint8)
     assert find_tissue(ArraySlide(tissue), 4.0).area > 0.99 * 1200 * 800
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_pens_black_borders_dust_and_uneven_light_are_glass_and_pale_and_fatty_tissue_is_tissue(seed):
+    slide = generated_slide(seed)
+    mask = tissue_mask(slide.pixels, PIXEL_UM) > 0
+    assert 1 - mask[slide.glass].mean() >= 0.95
+    assert mask[slide.tissue].mean() >= 0.995
+
+
+def test_a_large_hole_is_glass_and_a_small_one_is_searched():
+    slide = slide_with((200, 200, 700, 600))
+    slide.pixels[300:500, 300:500] = 243
+    slide.pixels[400:430, 600:630] = 243
+    tissue = find_tissue(slide, 4.0)
+    assert not tissue.intersects(Point(400, 400))
+    assert tissue.contains(Point(615, 415))
+
+
+@pytest.mark.realdata
+def test_most_glass_of_the_tiles_that_are_mostly_glass_is_skipped(data_dir: Path, monkeypatch):
+    monkeypatch.setattr(tissue_module, "SMALLEST_MM2", 0.0)
+    project = open_project(data_dir / "breast-mitosis" / "project.qpproj")
+    tiles = [entry for entry in project.images if entry.name.startswith("cmc")]
+    assert len(tiles) == 2
+    for entry in tiles:
+        with open_entry(entry) as slide:
+            tissue = find_tissue(slide, WORKING_MPP)
+            # Judged by eye: no tissue above a line 0.55 down the tile.
+            glass = box(0, 0, slide.width, 0.55 * slide.height)
+        assert tissue.intersection(glass).area < 0.05 * glass.area, entry.name
 
 
 @pytest.mark.realdata

@@ -29,6 +29,10 @@ _PROBLEMS = 20
 @ground_truth_option
 @class_map_option
 @mpp_option
+@click.option(
+    "--thumbnail", type=click.Path(path_type=Path), metavar="DIR",
+    help="Also draw each image, small (8 µm per pixel), with the outline of its tissue into this folder.",
+)  # fmt: skip
 @json_option
 def command(
     project: Path,
@@ -36,6 +40,7 @@ def command(
     ground_truth: Path | None,
     class_map: tuple[str, ...],
     mpp: float | None,
+    thumbnail: Path | None,
     as_json: bool,
 ) -> int:
     """Show images, annotations and problems of PROJECT (a project.qpproj or its folder).
@@ -54,6 +59,10 @@ def command(
     factory, reason = store.choose(opened, progress)
     with factory() as objects:
         info = describe(opened, objects, names, ground_truth, mpp, progress)
+    if thumbnail is not None:
+        from midog_qupath.project.pictures import draw_thumbnails
+
+        draw_thumbnails(opened, thumbnail, mpp, progress)
     if as_json:
         print_json(info.data)
     else:
