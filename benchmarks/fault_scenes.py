@@ -312,11 +312,11 @@ def save_in_between(scene: Scene, folder: Path, delay_s: float) -> bool:
     ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if ended not in (DONE, REFUSED):
         raise BrokenPromiseError(f"a save in between ended the work with {ended}")
+    require_people(folder, scene)
     present = {item.id for item in NativeStore(open_project(folder)).read(entry)}
     kept = any(_holds(path, new.id) for path in folder.glob("midog-qupath/backups/*/data/*/data.qpdata"))
     if new.id not in present and not (scene.name == "restore" and kept):
         raise BrokenPromiseError("what a person saved in between is gone")
-    require_people(folder, scene)
     return ended == REFUSED
 
 

@@ -144,6 +144,25 @@ def test_an_image_that_is_saved_at_the_last_moment_is_left_alone(
     assert content(entry).keys() == before
 
 
+def test_a_save_by_qupath_between_objects_and_counts_keeps_no_counts_of_ours(
+    image: tuple[NativeStore, ImageEntry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, entry = image
+    path, real = entry.data_dir / "data.qpdata", os.replace
+    saved = path.read_bytes()
+
+    def busy(source: Any, target: Any) -> None:
+        real(source, target)
+        if Path(target) == path:
+            path.unlink()
+            path.write_bytes(saved)
+
+    monkeypatch.setattr(save_module.os, "replace", busy)
+    add_one(store, entry)
+    assert len(store.read(entry)) == len(drawings())
+    assert not (entry.data_dir / "summary.json").exists()
+
+
 def test_files_stay_readable_for_those_who_could_read_them(image: tuple[NativeStore, ImageEntry]) -> None:
     store, entry = image
     path = entry.data_dir / "data.qpdata"

@@ -68,7 +68,8 @@ class World:
 
     def objects(self, entry: ImageEntry | None = None) -> list[PathObject]:
         """Everything in an image."""
-        with self.store() as store:
+        # What QuPath wrote is read without it: its process takes seconds to start.
+        with (SidecarStore if self.kind == "sidecar" else NativeStore)(self.project) as store:
             return store.read(entry or self.image)
 
     def people(self, entry: ImageEntry | None = None) -> list[PathObject]:

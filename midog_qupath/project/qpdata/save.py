@@ -90,6 +90,7 @@ def _swap(folder: Path, staged: Mapping[str, Path]) -> None:
             os.replace(summary, aside)
         for name in staged.keys() - {DATA, SUMMARY}:
             os.replace(staged[name], folder / name)
+        written = _identity(staged[DATA])
         os.replace(staged[DATA], folder / DATA)
     except BaseException:
         if aside.exists() and not summary.exists():
@@ -100,8 +101,21 @@ def _swap(folder: Path, staged: Mapping[str, Path]) -> None:
     # The objects are in; without a summary the image is still whole.
     if SUMMARY in staged:
         with suppress(OSError):
+            counted = _identity(staged[SUMMARY])
             os.replace(staged[SUMMARY], summary)
+            # QuPath may have saved over the objects in between: these are not its counts then.
+            if _identity(folder / DATA) != written and _identity(summary) == counted:
+                summary.unlink()
     _drop(aside)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file lies under a name, None for none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _drop(path: Path) -> None:
