@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from midog_qupath.api import (
         annotate,
         classify,
+        count,
         evaluate,
         export,
         import_labels,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         undo,
         write_report,
     )
+    from midog_qupath.counting.count import CountOptions
     from midog_qupath.dataset.read_image import ExportOptions
     from midog_qupath.dataset.store import Dataset
     from midog_qupath.errors import MidogError
@@ -51,6 +53,7 @@ __all__ = [
     "AnnotateOptions",
     "Bundle",
     "ClassMap",
+    "CountOptions",
     "Dataset",
     "EvaluateOptions",
     "ExportOptions",
@@ -64,6 +67,7 @@ __all__ = [
     "__version__",
     "annotate",
     "classify",
+    "count",
     "evaluate",
     "export",
     "import_labels",
@@ -84,6 +88,7 @@ _ELSEWHERE = {
     "AnnotateOptions": "inference.annotate",
     "Bundle": "models.bundle",
     "ClassMap": "project.classes",
+    "CountOptions": "counting.count",
     "Dataset": "dataset.store",
     "EvaluateOptions": "evaluation.project",
     "ExportOptions": "dataset.read_image",

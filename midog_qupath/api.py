@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from midog_qupath.counting.count import CountOptions, count_project
+from midog_qupath.counting.result import ProjectCount
 from midog_qupath.dataset.export import export_project
 from midog_qupath.dataset.read_image import ExportOptions
 from midog_qupath.dataset.store import Dataset
@@ -246,6 +248,19 @@ def classify(
     found, _ = bare_model(Path(model) if model is not None else None)
     files = list_files([Path(path) for path in paths])
     return classify_files(load(found, device), files, MicronsPerPixel(mpp), progress)
+
+
+def count(
+    project: ProjectLike,
+    options: CountOptions | None = None,
+    *,
+    store: StoreName | None = None,
+    progress: Progress = SILENT,
+) -> ProjectCount:
+    """Count mitoses in the richest place of each image; nothing is written. Areas in mm²."""
+    opened = _opened(project)
+    with _factory(opened, store)() as objects:
+        return count_project(opened, objects, options or CountOptions(), progress)
 
 
 def write_report(

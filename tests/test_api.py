@@ -92,6 +92,8 @@ def test_from_images_to_measured_detections(tmp_path: Path) -> None:
     assert not run.failed
     page = midog_qupath.write_report(project.path, tmp_path / "r.html", store="native").path
     assert "<html" in page.read_text(encoding="utf-8")
+    counted = midog_qupath.count(project, midog_qupath.CountOptions(images=["a*"]), store="native")
+    assert len(counted.images) == 1
     assert midog_qupath.undo(project, store="native").run == run.run.run
     crop = tmp_path / "crop.png"
     cv2.imwrite(str(crop), np.full((64, 64, 3), 200, np.uint8))
