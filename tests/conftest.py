@@ -22,8 +22,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     # Imported here: libraries read OMP_NUM_THREADS when they are loaded.
     from midog_qupath.project.stores.paquo import find_qupath
 
-    if find_qupath() is None:
-        pytest.skip("no QuPath found")
+    if find_qupath() is not None:
+        return
+    if os.environ.get("MIDOG_REQUIRE_QUPATH"):
+        pytest.fail("MIDOG_REQUIRE_QUPATH is set, and no QuPath was found")
+    pytest.skip("no QuPath found")
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,7 @@ from midog_qupath.project.labels.tables import read_image_table
 from midog_qupath.project.labels.write import LabelSource, import_into_project
 from midog_qupath.project.model import ImageEntry, ObjectKind, PathClass, PathObject, Project, Roi, RoiKind
 from midog_qupath.project.qpproj import open_project
+from midog_qupath.project.shapes import centre
 from midog_qupath.project.stores.base import Edit
 from midog_qupath.project.stores.native import NativeStore
 
@@ -374,6 +375,29 @@ def test_midog_s_own_file_is_read_whole(data_dir: Path) -> None:
     assert len(facts) == len(in_table) == 503
     assert not in_table & without
     assert len({fact.metadata["domain"] for fact in facts}) == 9
+
+
+@pytest.mark.realdata
+def test_real_labels_from_tables_stand_where_qupath_has_them(real_project: Path, data_dir: Path) -> None:
+    """The cells of two mosaics as points of a CSV, against the annotations that QuPath made of them."""
+    names = ("atlas_aperio-cs2_00.jpg", "atlas_leica-scn400_02.jpg")
+    with (data_dir / "breast-mitosis" / "labels" / "atlases.csv").open(encoding="utf-8") as table:
+        rows = [row for row in csv.DictReader(table) if Path(row["file"]).name in names]
+    places = [(row["file"], int(row["column"]) * 128 + 64, int(row["row"]) * 128 + 64) for row in rows]
+    lines = [f"{file},{x},{y},{row['label']}" for (file, x, y), row in zip(places, rows, strict=True)]
+    project = open_project(real_project)
+    entries = [entry for entry in project.images if entry.name in names]
+    drawn = {entry.name: NativeStore(project).read(entry) for entry in entries}
+    for entry in entries:
+        for name in ("data.qpdata", "summary.json"):
+            (entry.data_dir / name).unlink()
+    path = written(real_project.with_name("cells.csv"), "\n".join(["image,x,y,label", *lines]))
+    code, said = run(project, path)
+    assert (code, said["added"]) == (0, len(rows))
+    for entry in entries:
+        theirs = {(thing.class_name, *map(round, centre(thing))) for thing in drawn[entry.name]}
+        ours = {(thing.class_name, *map(round, centre(thing))) for thing in NativeStore(project).read(entry)}
+        assert ours == theirs
 
 
 @pytest.mark.realdata

@@ -81,30 +81,16 @@ def _run(
     from midog_qupath.inference.crops import classify_files
     from midog_qupath.inference.device import choose_device
     from midog_qupath.models.bundle import load_bundle
+    from midog_qupath.models.find import bare_model
 
     files = list_files(paths)
     kind = choose_device(device)
-    found, why = _find_model(model)
+    found, why = bare_model(model)
     bundle = load_bundle(found, kind)
     progress.note(f"Model: {found} ({why}), on {kind}")
     if bundle.card.licence:
         progress.note(bundle.card.licence)
     return classify_files(bundle, files, mpp, progress)
-
-
-def _find_model(option: Path | None) -> tuple[Path, str]:
-    from midog_qupath.errors import ModelError
-    from midog_qupath.models.find import released_model
-
-    if option is not None:
-        return option, "given by --model"
-    released = released_model()
-    if released is None:
-        raise ModelError(
-            "This version ships no model, and crops belong to no project that could have one.",
-            "Give the folder or file that `midog-qupath train` made by --model.",
-        )
-    return released, "the released one"
 
 
 def _show(report: CropReport) -> None:

@@ -69,7 +69,6 @@ def command(target: Path, as_json: bool, **asked: Any) -> None:
 def _run(target: Path, asked: dict[str, Any], progress: TerminalProgress) -> ReportResult:
     from midog_qupath.inference.device import choose_device
     from midog_qupath.project.classes import ClassMap
-    from midog_qupath.project.stores.choose import choose_store
     from midog_qupath.report.gather import ReportOptions
     from midog_qupath.report.make import default_path, make_report
     from midog_qupath.report.subject import find_subject
@@ -84,7 +83,5 @@ def _run(target: Path, asked: dict[str, Any], progress: TerminalProgress) -> Rep
     progress.note(f"Reporting {subject.name}")
     if subject.project is None:
         return make_report(subject, None, out, options, progress)
-    factory, reason = choose_store(subject.project, store)
-    progress.note(f"Store: {reason}")
-    with factory() as objects:
+    with store.open(subject.project, progress)() as objects:
         return make_report(subject, objects, out, options, progress)

@@ -16,7 +16,6 @@ from midog_qupath.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from midog_qupath.learning.distributed import Team
-    from midog_qupath.learning.recipe import Recipe
 
 
 class Duration(click.ParamType[float]):
@@ -104,6 +103,7 @@ def _train(asked: _Asked, team: Team, progress: Progress) -> Path:
     from midog_qupath.dataset.store import Dataset
     from midog_qupath.inference.device import choose_device
     from midog_qupath.learning.recipe import load_recipe
+    from midog_qupath.learning.start import starting_model
     from midog_qupath.learning.train import TrainOptions, train
 
     chosen = load_recipe(asked.recipe)
@@ -115,7 +115,7 @@ def _train(asked: _Asked, team: Team, progress: Progress) -> Path:
     options = TrainOptions(
         out=team.decide(lambda: asked.output or _default_output(folders[0])),
         recipe=chosen,
-        start=_start_model(asked.start, chosen, progress),
+        start=starting_model(asked.start, chosen, progress),
         seconds=asked.time_limit,
         device=kind,
         team=team,
@@ -158,22 +158,3 @@ def _default_output(dataset: Path) -> Path:
     """``models/<time>`` in the project's own folder, or beside a dataset that lies elsewhere."""
     time = datetime.now().strftime("%Y%m%d-%H%M%S")
     return dataset.absolute().parent / "models" / time
-
-
-def _start_model(start: str | None, recipe: Recipe, progress: Progress) -> Path | None:
-    """The model to continue from: the one asked for, else the released one where the recipe fits it."""
-    from midog_qupath.models.bundle import read_card
-    from midog_qupath.models.find import released_model
-
-    if start not in (None, "none"):
-        progress.note(f"Starting from {start}.")
-        return Path(str(start))
-    released = released_model() if start is None and recipe.from_released else None
-    if released is None:
-        progress.note("Starting from scratch.")
-        return None
-    if read_card(released).network != recipe.network:
-        progress.note("Starting from scratch: the recipe's network is not the released model's.")
-        return None
-    progress.note("Starting from the released model (--from none starts from scratch).")
-    return released

@@ -43,6 +43,22 @@ def find_model(project: Project, option: Path | None) -> tuple[Path, str]:
     )
 
 
+def bare_model(option: Path | None) -> tuple[Path, str]:
+    """The model for crops that belong to no project: the one given, else the released one; and why.
+
+    Raises ModelError where none is given and none ships.
+    """
+    if option is not None:
+        return _named(option), "given by --model"
+    released = released_model()
+    if released is None:
+        raise ModelError(
+            "This version ships no model, and crops belong to no project that could have one.",
+            "Give the folder or file that `midog-qupath train` made by --model.",
+        )
+    return released, "the released one"
+
+
 def model_of_run(project: Project, named: str, sha256: str) -> Path | None:
     """The model file of a run, wherever it is now; None where it is gone.
 
