@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from midog_qupath.cli.common import (
+    FiniteRange,
     StoreChoice,
     TerminalProgress,
     class_map_option,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     help="Only images whose name fits, e.g. 'case_1*'. May be repeated.",
 )  # fmt: skip
 @click.option(
-    "--area", type=click.FloatRange(0.001, 100), default=2.0, show_default=True, metavar="MM2",
+    "--area", type=FiniteRange(0.001, 100), default=2.0, show_default=True, metavar="MM2",
     help="Area in mm² in which is counted; 2.37 is 10 fields of 0.237 mm².",
 )  # fmt: skip
 @click.option(
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     help="Its shape; rect is 4 wide and 3 high.",
 )  # fmt: skip
 @click.option(
-    "--field-diameter", type=click.FloatRange(0.1, 2), default=0.55, show_default=True, metavar="MM",
+    "--field-diameter", type=FiniteRange(0.1, 2), default=0.55, show_default=True, metavar="MM",
     help="Diameter in mm of the microscope's high-power field, for the count per 10 fields and the score.",
 )  # fmt: skip
 @click.option(
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     help="Only inside annotations of this class; Region* if none is named (put PROJECT before it then).",
 )  # fmt: skip
 @click.option(
-    "--threshold", type=click.FloatRange(0, 1),
+    "--threshold", type=FiniteRange(0, 1),
     help="Mitosis probability (0 to 1) from which an unreviewed detection counts; default: all there are.",
 )  # fmt: skip
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), metavar="FILE", help="Write a table too.")
