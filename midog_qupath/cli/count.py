@@ -73,11 +73,11 @@ def command(
     Results are kept in midog-qupath/counts. Exit code 1 if an image could not be read or written.
     """
     progress = TerminalProgress()
-    counted, folder, errors = _run(project, store, write, csv_file, options, progress)
+    counted, kept, errors = _run(project, store, write, csv_file, options, progress)
     if as_json:
-        print_json({**counted.as_json(), "folder": folder})
+        print_json({**counted.as_json(), **kept})
     else:
-        _show(counted, folder)
+        _show(counted, kept["folder"])
     for name, error in errors.items():
         progress.warn(f"{name}: {error}")
     return 1 if errors else 0
@@ -90,7 +90,7 @@ def _run(
     csv_file: Path | None,
     options: dict[str, Any],
     progress: TerminalProgress,
-) -> tuple[ProjectCount, str | None, dict[str, str]]:
+) -> tuple[ProjectCount, dict[str, Any], dict[str, str]]:
     from midog_qupath import files
     from midog_qupath.counting.count import count_project
     from midog_qupath.counting.write import write_into_project
@@ -103,7 +103,7 @@ def _run(
     with factory() as objects:
         counted = count_project(opened, objects, chosen, progress)
     errors = {name: str(error) for name, error in counted.skipped.items()}
-    folder = _keep(opened, counted, progress)
+    kept = _keep(opened, counted, progress)
     if csv_file is not None:
         with writing(csv_file):
             files.write_bytes(csv_file, counted.as_csv().encode("utf-8"))
@@ -115,7 +115,7 @@ def _run(
         )
         names = {entry.entry_id: entry.name for entry in opened.images}
         errors |= {names[identity]: str(error) for identity, error in report.errors.items()}
-    return counted, folder, errors
+    return counted, kept, errors
 
 
 def _options(options: dict[str, Any]) -> Any:
@@ -130,15 +130,17 @@ def _options(options: dict[str, Any]) -> Any:
     return CountOptions(settings=settings, class_map=class_map, **options)
 
 
-def _keep(project: Any, counted: ProjectCount, progress: TerminalProgress) -> str | None:
-    from midog_qupath.counting.write import write_count
+def _keep(project: Any, counted: ProjectCount, progress: TerminalProgress) -> dict[str, Any]:
+    """Where the count is kept: its folder, and each image's GeoJSON file by entry id."""
+    from midog_qupath.counting.write import hotspot_files, write_count
     from midog_qupath.errors import SafetyError
 
     try:
-        return str(write_count(project, counted))
+        folder = write_count(project, counted)
     except SafetyError as error:
         progress.warn(f"The count was not kept: {error}")
-        return None
+        return {"folder": None, "files": {}}
+    return {"folder": str(folder), "files": hotspot_files(project, counted)}
 
 
 def _show(counted: ProjectCount, folder: str | None) -> None:

@@ -8,9 +8,14 @@ from fnmatch import fnmatchcase
 from midog_qupath.errors import ProjectError
 from midog_qupath.project.model import ImageEntry, Project
 
+#: Before an entry id where a name pattern could stand: names may be shared, or hold ``*`` and ``[``.
+BY_ID = "id:"
+
 
 def select_images(project: Project, patterns: Sequence[str]) -> tuple[ImageEntry, ...]:
     """Images whose name fits one of ``patterns`` (``*`` and ``?``), all without patterns, in their order.
+
+    ``id:7`` is the image of that entry id.
 
     Raises
     ------
@@ -22,11 +27,13 @@ def select_images(project: Project, patterns: Sequence[str]) -> tuple[ImageEntry
     if not patterns:
         return project.images
     for pattern in patterns:
-        if not any(fnmatchcase(image.name, pattern) for image in project.images):
+        if not any(_fits(image, pattern) for image in project.images):
             raise ProjectError(
                 f"No image of the project is called {pattern}.",
                 f"`midog-qupath info {project.path}` lists them; * stands for any letters.",
             )
-    return tuple(
-        image for image in project.images if any(fnmatchcase(image.name, pattern) for pattern in patterns)
-    )
+    return tuple(image for image in project.images if any(_fits(image, pattern) for pattern in patterns))
+
+
+def _fits(image: ImageEntry, pattern: str) -> bool:
+    return fnmatchcase(image.name, pattern) or pattern == f"{BY_ID}{image.entry_id}"
