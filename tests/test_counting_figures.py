@@ -352,7 +352,10 @@ def test_the_command_prints_and_keeps_the_same(annotated, monkeypatch, capsys, t
     assert code == 0
     data = json.loads(out)
     kept = annotated.ours / "counts" / data["count"]
-    assert json.loads((kept / "count.json").read_text()) == {k: v for k, v in data.items() if k != "folder"}
+    assert json.loads((kept / "count.json").read_text()) == {
+        name: value for name, value in data.items() if name not in ("folder", "files")
+    }
+    assert data["files"]["1"] == str(kept / "a.geojson")
     assert (kept / "count.csv").read_bytes() == table.read_bytes()
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from midog_qupath.cli.common import (
+    FiniteRange,
     StoreChoice,
     TerminalProgress,
     class_map_option,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--keep", is_flag=True, help="Keep the untouched detections of earlier runs.")
 @click.option(
-    "--threshold", type=click.FloatRange(0, 1),
+    "--threshold", type=FiniteRange(0, 1),
     help="Mitosis probability (0 to 1) from which a candidate is written; default: the model's own.",
 )  # fmt: skip
 @click.option(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from midog_qupath.cli.common import TerminalProgress, json_option, print_json
+from midog_qupath.cli.common import FiniteRange, TerminalProgress, json_option, print_json
 from midog_qupath.units import COARSE_MPP, REFUSED_MPP, WORKING_MPP, MicronsPerPixel
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     help="Model file or the folder of a training; default: the released one.",
 )  # fmt: skip
 @click.option(
-    "--mpp", type=click.FloatRange(0.05, REFUSED_MPP), default=WORKING_MPP, show_default=True,
+    "--mpp", type=FiniteRange(0.05, REFUSED_MPP), default=WORKING_MPP, show_default=True,
     help="Microns per pixel of the crops.",
 )  # fmt: skip
 @click.option(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +21,18 @@ if TYPE_CHECKING:
     from midog_qupath.project.stores.choose import StoreFactory
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class FiniteRange(click.FloatRange):
+    """A number in a range; NaN, which compares with nothing, is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or a usage error."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number.", param, ctx)
+        return number
+
 
 project_argument = click.argument("project", type=click.Path(path_type=Path))
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
@@ -37,7 +51,7 @@ ground_truth_option = click.option(
 )
 mpp_option = click.option(
     "--mpp",
-    type=click.FloatRange(0.05, 10.0),
+    type=FiniteRange(0.05, 10.0),
     help="Microns per pixel for images whose pixel size is known neither to the project nor to the file.",
 )
 

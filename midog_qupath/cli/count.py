@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from midog_qupath.cli.common import (
+    FiniteRange,
     StoreChoice,
     TerminalProgress,
     class_map_option,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     help="Only images whose name fits, e.g. 'case_1*'. May be repeated.",
 )  # fmt: skip
 @click.option(
-    "--area", type=click.FloatRange(0.001, 100), default=2.0, show_default=True, metavar="MM2",
+    "--area", type=FiniteRange(0.001, 100), default=2.0, show_default=True, metavar="MM2",
     help="Area in mm² in which is counted; 2.37 is 10 fields of 0.237 mm².",
 )  # fmt: skip
 @click.option(
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     help="Its shape; rect is 4 wide and 3 high.",
 )  # fmt: skip
 @click.option(
-    "--field-diameter", type=click.FloatRange(0.1, 2), default=0.55, show_default=True, metavar="MM",
+    "--field-diameter", type=FiniteRange(0.1, 2), default=0.55, show_default=True, metavar="MM",
     help="Diameter in mm of the microscope's high-power field, for the count per 10 fields and the score.",
 )  # fmt: skip
 @click.option(
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     help="Only inside annotations of this class; Region* if none is named (put PROJECT before it then).",
 )  # fmt: skip
 @click.option(
-    "--threshold", type=click.FloatRange(0, 1),
+    "--threshold", type=FiniteRange(0, 1),
     help="Mitosis probability (0 to 1) from which an unreviewed detection counts; default: all there are.",
 )  # fmt: skip
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), metavar="FILE", help="Write a table too.")
@@ -72,11 +73,11 @@ def command(
     Results are kept in midog-qupath/counts. Exit code 1 if an image could not be read or written.
     """
     progress = TerminalProgress()
-    counted, folder, errors = _run(project, store, write, csv_file, options, progress)
+    counted, kept, errors = _run(project, store, write, csv_file, options, progress)
     if as_json:
-        print_json({**counted.as_json(), "folder": folder})
+        print_json({**counted.as_json(), **kept})
     else:
-        _show(counted, folder)
+        _show(counted, kept["folder"])
     for name, error in errors.items():
         progress.warn(f"{name}: {error}")
     return 1 if errors else 0
@@ -89,7 +90,7 @@ def _run(
     csv_file: Path | None,
     options: dict[str, Any],
     progress: TerminalProgress,
-) -> tuple[ProjectCount, str | None, dict[str, str]]:
+) -> tuple[ProjectCount, dict[str, Any], dict[str, str]]:
     from midog_qupath import files
     from midog_qupath.counting.count import count_project
     from midog_qupath.counting.write import write_into_project
@@ -102,7 +103,7 @@ def _run(
     with factory() as objects:
         counted = count_project(opened, objects, chosen, progress)
     errors = {name: str(error) for name, error in counted.skipped.items()}
-    folder = _keep(opened, counted, progress)
+    kept = _keep(opened, counted, progress)
     if csv_file is not None:
         with writing(csv_file):
             files.write_bytes(csv_file, counted.as_csv().encode("utf-8"))
@@ -114,7 +115,7 @@ def _run(
         )
         names = {entry.entry_id: entry.name for entry in opened.images}
         errors |= {names[identity]: str(error) for identity, error in report.errors.items()}
-    return counted, folder, errors
+    return counted, kept, errors
 
 
 def _options(options: dict[str, Any]) -> Any:
@@ -129,15 +130,17 @@ def _options(options: dict[str, Any]) -> Any:
     return CountOptions(settings=settings, class_map=class_map, **options)
 
 
-def _keep(project: Any, counted: ProjectCount, progress: TerminalProgress) -> str | None:
-    from midog_qupath.counting.write import write_count
+def _keep(project: Any, counted: ProjectCount, progress: TerminalProgress) -> dict[str, Any]:
+    """Where the count is kept: its folder, and each image's GeoJSON file by entry id."""
+    from midog_qupath.counting.write import hotspot_files, write_count
     from midog_qupath.errors import SafetyError
 
     try:
-        return str(write_count(project, counted))
+        folder = write_count(project, counted)
     except SafetyError as error:
         progress.warn(f"The count was not kept: {error}")
-        return None
+        return {"folder": None, "files": {}}
+    return {"folder": str(folder), "files": hotspot_files(project, counted)}
 
 
 def _show(counted: ProjectCount, folder: str | None) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from midog_qupath.cli.common import (
+    FiniteRange,
     TerminalProgress,
     class_map_option,
     ground_truth_option,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     help="Only images whose name fits, e.g. 'case_1*'. May be repeated.",
 )  # fmt: skip
 @click.option(
-    "--threshold", type=click.FloatRange(0, 1),
+    "--threshold", type=FiniteRange(0, 1),
     help="Mitosis probability (0 to 1) from which a candidate counts; default: the model's or run's own.",
 )  # fmt: skip
 @click.option(

@@ -26,6 +26,7 @@ COMMANDS = {
     "restore": "Put images back as they were in a backup.",
     "classify": "Tell normal from atypical mitotic figures in bare crops.",
     "evaluate": "Measure detections against the ground truth in the project.",
+    "agreement": "How far two annotators, or a model and a person, agree.",
     "count": "Mitotic count in the hotspot of each image.",
     "table": "Detections of a run as CSV and Parquet.",
     "report": "One HTML page about a run or a model, with pictures and charts.",

@@ -54,6 +54,15 @@ def write_count(project: Project, count: ProjectCount) -> Path:
     return folder
 
 
+def hotspot_files(project: Project, count: ProjectCount) -> dict[str, str]:
+    """Where each image's window lies as GeoJSON, by entry id."""
+    folder = count_folder(project, count)
+    return {
+        entry.entry_id: str(folder / f"{entry.stem}.geojson")
+        for entry in (image.entry for image in count.images if image.spot is not None)
+    }
+
+
 def write_into_project(project: Project, count: ProjectCount, progress: Progress) -> HotspotReport:
     """Put each image's window into the project as an annotation; see :func:`write_hotspots`."""
     return write_hotspots(project, list(_hotspots(count)), progress)
