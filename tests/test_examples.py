@@ -1,0 +1,62 @@
+"""The examples run as they stand, on a small generated project."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+
+from midog_qupath.demo.project import generate_project
+from midog_qupath.models.bundle import read_card
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    return generate_project(tmp_path_factory.mktemp("examples") / "p", seed=5, count=9, size_px=224)
+
+
+@pytest.fixture
+def example(monkeypatch, capsys):
+    def run(name: str, *words: object) -> str:
+        monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
+        runpy.run_path(str(next(EXAMPLES.glob(f"{name}_*.py"))), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_annotations_are_read(example, project):
+    printed = example("01", project)
+    assert printed.count("# ") == 9
+    assert "\tMitosis: Normal\t" in printed
+    assert "all is labelled" in printed
+
+
+def test_tiles_are_exported(example, project, tmp_path):
+    example("02", project, tmp_path)
+    tiles = list(tmp_path.glob("*/*.png"))
+    assert {tile.parent.name for tile in tiles} >= {"normal", "non_mitosis"}
+    assert all(cv2.imread(str(tile)).shape == (64, 64, 3) for tile in tiles)
+
+
+def test_a_small_model_is_trained_annotates_and_is_evaluated(example, project, tmp_path):
+    printed = example("03", project, tmp_path)
+    model = tmp_path / "model" / "model.safetensors"
+    assert str(model) in printed
+    assert read_card(model).trained_cases
+    assert "Mitosis" in example("04", project, model) or "native" in printed
+    assert example("05", project, model).startswith("pooled\tF1 ")
+
+
+def test_each_is_short_and_says_how_it_is_called():
+    files = sorted(EXAMPLES.glob("*.py"))
+    assert len(files) >= 5
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        assert 20 <= len(text.splitlines()) <= 50, file.name
+        assert f"python examples/{file.name} PROJECT" in text.splitlines()[0]
