@@ -96,7 +96,7 @@ List detect(program, project, entry, imageData, areas, window) {
 
 /* What is to be searched: the selected annotations that have an area. */
 List selectedAreas(selected) {
-    def drawn = selected.findAll { it.isAnnotation() && it.hasROI() }
+    def drawn = selected.toList().findAll { it.isAnnotation() && it.hasROI() }
     def areas = drawn.findAll { it.getROI().isArea() }
     if (drawn && !areas)
         throw new IllegalStateException('No selected annotation has an area: select others, or none for the whole image.')

@@ -40,7 +40,7 @@ println "${entry.getImageName()}: ${objects.size()} objects in ${file}"
 
 /* All annotations, and the detections of midog-qupath that a person changed or reviewed. */
 List taught(hierarchy, written) {
-    return hierarchy.getAnnotationObjects() + hierarchy.getDetectionObjects().findAll { standing(it, written) == 'touched' }
+    return hierarchy.getAnnotationObjects().toList() + hierarchy.getDetectionObjects().findAll { standing(it, written) == 'touched' }
 }
 
 /* Which image it is: id in the project, size in pixels, microns per pixel (null where nobody knows). */

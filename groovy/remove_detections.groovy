@@ -44,7 +44,7 @@ println "${entry.getImageName()}: ${gone.size()} detections removed; save the im
 /* The detections to take out. One with a person's object inside stays: that would lose its parent. */
 List removable(hierarchy, written, everything) {
     def which = everything ? ['untouched', 'touched', 'unproven'] : ['untouched']
-    return hierarchy.getDetectionObjects().findAll { which.contains(standing(it, written)) && !it.hasChildObjects() }
+    return hierarchy.getDetectionObjects().toList().findAll { which.contains(standing(it, written)) && !it.hasChildObjects() }
 }
 
 void takeOut(project, entry, imageData, gone, runs) {

@@ -141,6 +141,31 @@ def test_only_what_may_teach_is_taken() -> None:
     assert len(ground_truth(ENTRY, [found], ClassMap(), teaches=lambda thing: True).objects) == 1
 
 
+def test_a_figure_that_was_drawn_and_whose_detection_was_reviewed_is_one_label() -> None:
+    def detection(class_name: str, x: float, y: float) -> PathObject:
+        made = drawn(class_name, RoiKind.POLYGON, shapely.Point(x, y).buffer(8))
+        return replace(made, kind=ObjectKind.DETECTION)
+
+    things = [
+        drawn("Mitosis", RoiKind.RECTANGLE, shapely.box(10, 10, 30, 30)),
+        drawn("Mitosis", RoiKind.POINTS, shapely.MultiPoint([(60, 20), (80, 60)])),
+        drawn("Mitosis: Normal", RoiKind.RECTANGLE, shapely.box(10, 50, 30, 70)),
+        detection("Mitosis: Atypical", 24, 24),  # says of what type the first is
+        detection("Mitosis", 63, 20),
+        detection("Non-mitosis", 20, 60),  # a person drew a mitosis there: that stays
+        detection("Mitosis: Normal", 60, 60),
+    ]
+    truth = ground_truth(ENTRY, things, ClassMap(), teaches=lambda thing: True)
+    assert [(o.label, round(o.x), round(o.y)) for o in truth.objects] == [
+        ("Mitosis: Atypical", 20, 20),
+        ("Mitosis", 60, 20),
+        ("Mitosis", 80, 60),
+        ("Mitosis: Normal", 20, 60),
+        ("Mitosis: Normal", 60, 60),
+    ]
+    assert truth.objects[0].geometry.equals(shapely.box(10, 10, 30, 30))
+
+
 def test_classes_that_mean_nothing_to_us_are_counted() -> None:
     things = [
         drawn("Tumour", RoiKind.RECTANGLE, shapely.box(0, 0, 5, 5)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import shapely
@@ -99,14 +99,16 @@ def ground_truth(
     extent = _extent(entry, regions, whole)
     border = shapely.box(0, 0, entry.width, entry.height) if entry.width and entry.height else None
     area = border if extent == "whole" else regions if extent == "regions" else None
-    found: list[LabelledObject] = []
+    drawn: list[LabelledObject] = []
+    reviewed: list[LabelledObject] = []
     ignored: Counter[str] = Counter()
     for thing in used:
         role = class_map.role(thing.class_name)
         labels = list(_labels(thing, role, border, area)) if role else []
-        found.extend(labels)
+        (drawn if thing.kind is ObjectKind.ANNOTATION else reviewed).extend(labels)
         if not labels and not _is_region(thing, class_map):
             ignored[thing.class_name or "Unclassified"] += 1
+    found = _one_each(drawn, reviewed)
     return GroundTruth(tuple(found), regions if extent == "regions" else None, extent, dict(ignored))
 
 
@@ -114,6 +116,31 @@ def labelled_extent(entry: ImageEntry, objects: Sequence[PathObject], class_map:
     """The extent that :func:`ground_truth` finds, without the labels. Raises ProjectError as that does."""
     used = [thing for thing in objects if only_annotations(thing) and thing.roi is not None]
     return _extent(entry, _regions(used, class_map), whole=False)
+
+
+def _one_each(drawn: Sequence[LabelledObject], reviewed: Sequence[LabelledObject]) -> list[LabelledObject]:
+    """Labels with one for a figure that a person drew and whose detection a person reviewed as well.
+
+    The same figure: the centre of one lies in the outline of the other. What was drawn counts; it takes the
+    type, normal or atypical, from the detection where it has none itself.
+    """
+    pairs = _holding(drawn, reviewed) | {(one, other) for other, one in _holding(reviewed, drawn)}
+    found = list(drawn)
+    for one, other in sorted(pairs):
+        if found[one].role == "mitosis" and reviewed[other].role in ("normal", "atypical"):
+            found[one] = replace(found[one], role=reviewed[other].role, label=reviewed[other].label)
+    known = {other for _, other in pairs}
+    return found + [label for number, label in enumerate(reviewed) if number not in known]
+
+
+def _holding(outlines: Sequence[LabelledObject], centres: Sequence[LabelledObject]) -> set[tuple[int, int]]:
+    """Which outline holds which centre, as pairs of their places in the lists."""
+    if not outlines or not centres:
+        return set()
+    tree = shapely.STRtree([label.geometry or shapely.Polygon() for label in outlines])
+    points = shapely.points([(label.x, label.y) for label in centres])
+    centre, outline = tree.query(points, predicate="intersects")
+    return set(zip(outline.tolist(), centre.tolist(), strict=True))
 
 
 def _is_region(thing: PathObject, class_map: ClassMap) -> bool:
