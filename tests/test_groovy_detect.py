@@ -78,11 +78,12 @@ def test_what_the_program_says_and_how_far_it_is_comes_while_it_runs(project: Pr
     def lines = []
     def window = [say: { lines << it }, started: { assert it.isAlive() }]
     script.detect(System.getenv('MIDOG_QUPATH'), project, entry, data, [], window)
-    [lines.findAll { it.startsWith('searching') }, lines.collect { script.shareDone(it) }.max()]
+    def searching = lines.findAll { it.startsWith('searching') }
+    [searching, script.shareDone(searching.last())]
     """
     searching, share = call(project, SCRIPT, code, {"MIDOG_QUPATH": str(program)})
     assert len(searching) >= 2
-    assert share == 1
+    assert share > 0.9
 
 
 def test_a_cancelled_run_changes_nothing_and_the_next_one_completes(project: Project, program: Path) -> None:

@@ -117,7 +117,11 @@ class TerminalProgress:
     def task(self, label: str, total: float, unit: str) -> Iterator[Callable[[float], None]]:
         """A bar with rate in ``unit``/s and time left; tasks may stand inside one another."""
         if not self._console.is_terminal:
-            yield LogLines(label, total, unit, self.note).advance
+            lines = LogLines(label, total, unit, self.note)
+            try:
+                yield lines.advance
+            finally:
+                lines.close()
             return
         outermost = self._bars is None
         if outermost:
@@ -152,23 +156,28 @@ class TerminalProgress:
 
 
 class LogLines:
-    """How far a task is, as lines: the first at once, another every ``EVERY_S`` seconds, and at the end."""
+    """How far a task is, as lines: one at once, another every ``EVERY_S`` seconds, and one at the end."""
 
     EVERY_S = 2.0
 
     def __init__(self, label: str, total: float, unit: str, say: Callable[[str], None]) -> None:
         self._label, self._total, self._unit, self._say = label, total, unit, say
         self._done = 0.0
-        self._due = 0.0
-        self.advance(0)
+        self._tell()
 
     def advance(self, amount: float) -> None:
         """``amount`` more of the task is done."""
         self._done += amount
-        finished = amount > 0 and self._done >= self._total
-        if time.monotonic() < self._due and not finished:
-            return
-        self._due = time.monotonic() + self.EVERY_S
+        if time.monotonic() >= self._due:
+            self._tell()
+
+    def close(self) -> None:
+        """The task has ended, done or not."""
+        if self._done != self._said:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._due, self._said = time.monotonic() + self.EVERY_S, self._done
         percent = 100 if self._total <= 0 else min(100, int(100 * self._done / self._total))
         self._say(f"{self._label}: {percent} % ({self._done:.3g} of {self._total:.3g} {self._unit})")
 
