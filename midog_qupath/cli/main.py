@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 
 import click
@@ -21,6 +22,7 @@ COMMANDS = {
     "annotate": "Find mitotic figures and put them into the project.",
     "classify": "Tell normal from atypical mitotic figures in bare crops.",
     "evaluate": "Measure detections against the ground truth in the project.",
+    "compile": "A model for CPUs without bf16, run by OpenVINO or ONNX Runtime.",
     "demo": "All of it on a generated project, in minutes, on a CPU.",
 }
 
@@ -54,6 +56,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run a command; every failure is one line on stderr and an exit code other than 0."""
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         status = cli.main(standalone_mode=False)
     except click.exceptions.Abort:
@@ -70,6 +73,11 @@ def main() -> None:
             f"Error: {error.strerror or error}: {error.filename or ''} Check the disk and the permissions.", 1
         )
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _terminated(number: int, frame: object) -> None:
+    # As on Ctrl-C: what was done is kept, processes are ended.
+    raise SystemExit(128 + number)
 
 
 def _fail(message: str, code: int) -> None:
