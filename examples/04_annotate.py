@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from midog_qupath.inference.annotate import AnnotateOptions, AnnotateReport, annotate_project
+from midog_qupath.inference.annotate import AnnotateReport, annotate_project
 from midog_qupath.inference.device import choose_device
+from midog_qupath.inference.jobs import AnnotateOptions
 from midog_qupath.models.bundle import load_bundle
 from midog_qupath.models.find import find_model
 from midog_qupath.progress import SILENT

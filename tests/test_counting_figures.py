@@ -23,7 +23,8 @@ from midog_qupath.counting.result import Settings
 from midog_qupath.counting.write import write_into_project
 from midog_qupath.dataset.read_image import ImageReader
 from midog_qupath.evaluation.truth import people
-from midog_qupath.inference.annotate import AnnotateOptions, annotate_project
+from midog_qupath.inference.annotate import annotate_project
+from midog_qupath.inference.jobs import AnnotateOptions
 from midog_qupath.progress import SILENT
 from midog_qupath.project.classes import ClassMap
 from midog_qupath.project.manifest import load_manifests

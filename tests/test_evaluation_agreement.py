@@ -14,7 +14,8 @@ from shapely.geometry import box
 from midog_qupath.errors import EvaluationError
 from midog_qupath.evaluation.agreement import AgreementOptions, agreement
 from midog_qupath.evaluation.kappa import kappa, kappa_statistic
-from midog_qupath.inference.annotate import AnnotateOptions, annotate_project
+from midog_qupath.inference.annotate import annotate_project
+from midog_qupath.inference.jobs import AnnotateOptions
 from midog_qupath.progress import SILENT
 from midog_qupath.project.geojson import write_features
 from midog_qupath.project.stores.native import NativeStore

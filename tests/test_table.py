@@ -12,7 +12,8 @@ import pytest
 from inference_standin import Command, painted, painted_project, standin_bundle
 
 from midog_qupath.errors import EvaluationError
-from midog_qupath.inference.annotate import AnnotateOptions, annotate_project
+from midog_qupath.inference.annotate import annotate_project
+from midog_qupath.inference.jobs import AnnotateOptions
 from midog_qupath.progress import SILENT
 from midog_qupath.project.manifest import load_manifests
 from midog_qupath.project.model import PathClass
