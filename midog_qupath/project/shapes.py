@@ -57,6 +57,31 @@ def same_shape(one: BaseGeometry, other: BaseGeometry) -> bool:
     return bool(_outline(one).hausdorff_distance(_outline(other)) <= _tolerance(one.bounds))
 
 
+def same_shapes(ones: Sequence[BaseGeometry], others: Sequence[BaseGeometry]) -> NDArray[np.bool_]:
+    """Which shapes differ from their partners by no more than storing them can do, as :func:`same_shape`."""
+    if not ones:
+        return np.zeros(0, dtype=np.bool_)
+    one, other = (np.array(shapes, dtype=object) for shapes in (ones, others))
+    empty, also = shapely.is_empty(one), shapely.is_empty(other)
+    bounds, found = shapely.bounds(one), shapely.bounds(other)
+    with np.errstate(invalid="ignore"):
+        largest = np.abs(bounds).max(axis=1).astype(np.float32)
+        tolerance = np.maximum(STORING_MOVES, 2 * np.spacing(largest).astype(np.float64))
+        # NaN, of what is empty or not finite, is never near.
+        near_by = np.abs(bounds - found).max(axis=1) <= tolerance
+        lines = [_outlines(shapes) for shapes in (one, other)]
+        near_by &= shapely.hausdorff_distance(*lines) <= tolerance
+    return np.asarray((empty & also) | (near_by & ~empty & ~also))
+
+
+def _outlines(shapes: NDArray[np.object_]) -> NDArray[np.object_]:
+    areas = np.isin(
+        shapely.get_type_id(shapes), (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
+    )
+    found: NDArray[np.object_] = np.where(areas, shapely.boundary(shapes), shapes)
+    return found
+
+
 def same_bounds(one: Sequence[float], other: Sequence[float]) -> bool:
     """Whether two bounding boxes (x0, y0, x1, y1, slide pixels) differ by no more than storing can do."""
     if not np.all(np.isfinite([*one, *other])):

@@ -12,7 +12,7 @@ from midog_qupath.project.qpdata.build import Builder
 from midog_qupath.project.qpdata.document import Document, ObjectNode, read_document
 from midog_qupath.project.qpdata.objects import object_id
 from midog_qupath.project.qpdata.serialise import serialise
-from midog_qupath.project.qpdata.stream import Block, Node
+from midog_qupath.project.qpdata.stream import Alike, Block, Node
 
 #: The oldest data file whose objects keep their ids.
 _OLDEST_WITH_IDS = 3
@@ -69,19 +69,20 @@ def _require_new(document: Document, ids: Sequence[UUID | None], remove: frozens
 
 def _take_out(document: Document, ids: Mapping[UUID, ObjectKind]) -> None:
     """Remove objects of given kinds by id, wherever they stand."""
+    if not ids:
+        return
     found = [
-        (node, parent)
+        (identity, node, parent)
         for node, parent in document.root.walk()
-        if parent is not None and object_id(node) in ids
+        if parent is not None and (identity := object_id(node)) is not None and identity in ids
     ]
-    if sorted(str(object_id(node)) for node, _ in found) != sorted(str(one) for one in ids):
+    if len(found) != len(ids) or {identity for identity, _, _ in found} != ids.keys():
         raise _refused("not each of the objects to remove stands in it exactly once")
-    for node, _ in found:
-        identity = object_id(node)
-        if identity is None or node.kind is not ids[identity] or node.children:
+    for identity, node, _ in found:
+        if node.kind is not ids[identity] or node.children:
             raise _refused(f"object {identity} is not a detection of ours")
-    gone = {id(node.token) for node, _ in found}
-    for parent in {id(parent.token): parent for _, parent in found}.values():
+    gone = {id(node.token) for _, node, _ in found}
+    for parent in {id(parent.token): parent for _, _, parent in found}.values():
         contents = _contents(parent)
         contents[:] = [token for token in contents if id(token) not in gone]
         _count_again(parent, sum(id(child.token) not in gone for child in parent.children))
@@ -91,12 +92,13 @@ def _put_in(document: Document, add: Sequence[PathObject]) -> None:
     builder, root = Builder(document), document.root
     contents = _contents(root)
     end = len(contents) - len(root.tail)
-    contents[end:end] = [builder.path_object(thing) for thing in add]
+    contents[end:end] = builder.path_objects(add)
     _count_again(root, end + len(add) - root.count_at - 1)
 
 
 def _contents(node: ObjectNode) -> list[Node]:
-    contents = node.token.parts[0].annotations
+    token = node.token.instance() if isinstance(node.token, Alike) else node.token
+    contents = token.parts[0].annotations
     return contents if contents is not None else []
 
 

@@ -10,10 +10,14 @@ writing. So objects can be taken out and put in, and what stays keeps its refere
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from midog_qupath.project.qpdata.alike import Form
 
 MAGIC = b"\xac\xed\x00\x05"
 #: Type codes of contents (TC_... in the specification).
@@ -26,7 +30,7 @@ WRITE_METHOD, SERIALIZABLE, EXTERNALIZABLE, BLOCK_DATA = 1, 2, 4, 8
 WIDTH: Mapping[str, int] = MappingProxyType({"B": 1, "C": 2, "D": 8, "F": 4, "I": 4, "J": 8, "S": 2, "Z": 1})
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Text:
     """A Java string, in modified UTF-8 as it stands in the stream."""
 
@@ -39,7 +43,7 @@ class Text:
         return decode_text(self.raw)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Field:
     """A field of a class: type code, name, and for objects and arrays the signature."""
 
@@ -48,7 +52,7 @@ class Field:
     signature: Text | None = None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class ClassDesc:
     """A class description; ``super_desc`` is None at the end of the chain."""
 
@@ -60,7 +64,7 @@ class ClassDesc:
     super_desc: ClassDesc | None = None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Block:
     """Primitive values written by a class's own method."""
 
@@ -68,7 +72,7 @@ class Block:
     is_long: bool = False
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class ClassPart:
     """What one class of an object's chain wrote: raw primitives and nodes by field, then its own data."""
 
@@ -77,7 +81,7 @@ class ClassPart:
     annotations: list[Node] | None = None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Instance:
     """An object; externalisable ones have one part with annotations only.
 
@@ -89,7 +93,7 @@ class Instance:
     at: int = -1
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Array:
     """An array: raw bytes for primitives, else nodes."""
 
@@ -99,7 +103,7 @@ class Array:
     items: list[Node] = field(default_factory=list)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class EnumConstant:
     """A constant of an enumeration."""
 
@@ -107,14 +111,36 @@ class EnumConstant:
     name: Text = field(default_factory=lambda: Text(b""))
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class ClassToken:
     """A class itself as a value."""
 
     desc: ClassDesc
 
 
-Node: TypeAlias = Text | ClassDesc | Block | Instance | Array | EnumConstant | ClassToken | None
+class Alike(ABC):
+    """An object in the same form as others, kept as its parts that differ until somebody looks inside.
+
+    ``key`` is the same for objects of one form.
+    """
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def key(self) -> Hashable:
+        """What tells the forms of one stream apart."""
+
+    @abstractmethod
+    def instance(self) -> Instance:
+        """The object with everything in it: the same one each time."""
+
+    @abstractmethod
+    def bytes_in(self, form: Form) -> bytes | None:
+        """The object as it is written in this form; None where it has to be written token by token."""
+
+
+Node: TypeAlias = Text | ClassDesc | Block | Instance | Array | EnumConstant | ClassToken | Alike | None
 
 
 def decode_text(raw: bytes) -> str:
@@ -122,12 +148,16 @@ def decode_text(raw: bytes) -> str:
 
     Raises UnicodeDecodeError for bytes that are no modified UTF-8.
     """
+    if raw.isascii():
+        return raw.decode("ascii")
     text = raw.replace(b"\xc0\x80", b"\x00").decode("utf-8", "surrogatepass")
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def encode_text(text: str) -> bytes:
     """Modified UTF-8 of a Python string."""
+    if text.isascii() and "\x00" not in text:
+        return text.encode("ascii")
     units = text.encode("utf-16-be", "surrogatepass")
     codes = (chr(int.from_bytes(units[i : i + 2], "big")) for i in range(0, len(units), 2))
     return b"".join(b"\xc0\x80" if c == "\x00" else c.encode("utf-8", "surrogatepass") for c in codes)
