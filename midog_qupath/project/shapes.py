@@ -69,9 +69,30 @@ def same_shapes(ones: Sequence[BaseGeometry], others: Sequence[BaseGeometry]) ->
         tolerance = np.maximum(STORING_MOVES, 2 * np.spacing(largest).astype(np.float64))
         # NaN, of what is empty or not finite, is never near.
         near_by = np.abs(bounds - found).max(axis=1) <= tolerance
-        lines = [_outlines(shapes) for shapes in (one, other)]
-        near_by &= shapely.hausdorff_distance(*lines) <= tolerance
+        # Corner by corner is quick, and what nobody turned around stays so.
+        doubtful = near_by & ~_same_corners(one, other, tolerance)
+        lines = [_outlines(shapes[doubtful]) for shapes in (one, other)]
+        near_by[doubtful] = shapely.hausdorff_distance(*lines) <= tolerance[doubtful]
     return np.asarray((empty & also) | (near_by & ~empty & ~also))
+
+
+def _same_corners(
+    one: NDArray[np.object_], other: NDArray[np.object_], tolerance: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Which have the same kind and their corners in the same order; False says nothing."""
+    counts = shapely.get_num_coordinates(one)
+    alike = (counts == shapely.get_num_coordinates(other)) & (counts > 0)
+    alike &= (shapely.get_type_id(one) == shapely.get_type_id(other)) & (
+        shapely.get_num_interior_rings(one) == 0
+    )
+    alike &= shapely.get_num_interior_rings(other) == 0
+    corners, whose = shapely.get_coordinates(one[alike], return_index=True)
+    far = np.abs(corners - shapely.get_coordinates(other[alike])).max(axis=1, initial=0)
+    same = np.zeros(len(one), dtype=np.bool_)
+    worst = np.zeros(int(alike.sum()))
+    np.maximum.at(worst, whose, far)
+    same[alike] = worst <= tolerance[alike]
+    return same
 
 
 def _outlines(shapes: NDArray[np.object_]) -> NDArray[np.object_]:

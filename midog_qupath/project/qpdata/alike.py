@@ -11,6 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from midog_qupath.project.qpdata import stream
 from midog_qupath.project.qpdata.stream import (
     WIDTH,
@@ -26,6 +29,7 @@ from midog_qupath.project.qpdata.stream import (
 
 #: What a part that differs says: the kind (id, name, metadata, measurement, x, y, ignored) and its name.
 Role = tuple[str, str]
+Integers = NDArray[np.int64]
 #: Roles by the identity of a token, or of an object's part and the number of a field in it.
 Roles = Mapping[int | tuple[int, int], Role]
 
@@ -68,6 +72,31 @@ class Form:
                 at += width
             found.append((at, at + length))
             at += length
+        return found
+
+    def part(self, data: bytes, at: int, number: int) -> tuple[int, int]:
+        """Where part ``number`` begins and ends in the object at ``at``."""
+        length = 0
+        for _, size, width, unit in self.steps[: number + 1]:
+            at += length + size
+            length = unit
+            if width:
+                length = int.from_bytes(data[at : at + width], "big") * unit
+                at += width
+        return at, at + length
+
+    def columns(self, data: bytes, starts: Sequence[int]) -> list[tuple[Integers, Integers]]:
+        """Where each part begins and ends, in all the objects that begin at ``starts``."""
+        raw, at, found = np.frombuffer(data, np.uint8), np.array(starts, dtype=np.int64), []
+        for _, size, width, unit in self.steps:
+            at = at + size
+            length = np.full(len(at), unit)
+            if width:
+                powers = 256 ** np.arange(width - 1, -1, -1, dtype=np.int64)
+                length = raw[at[:, None] + np.arange(width)].astype(np.int64) @ powers * unit
+                at = at + width
+            found.append((at, at + length))
+            at = at + length
         return found
 
     def written(self, parts: Sequence[bytes]) -> bytes:

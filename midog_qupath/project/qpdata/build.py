@@ -191,7 +191,7 @@ class Builder:
 
     def roi(self, roi: Roi) -> Instance:
         """The serialisation proxy of a region of interest."""
-        plane = {name: struct.pack(">i", value) for name, value in vars(roi.plane).items()}
+        plane = {name: struct.pack(">i", getattr(roi.plane, name)) for name in "czt"}
         geometry = roi.geometry
         if roi.kind in (RoiKind.RECTANGLE, RoiKind.ELLIPSE):
             proxy = "RectangleROI" if roi.kind is RoiKind.RECTANGLE else "EllipseROI"

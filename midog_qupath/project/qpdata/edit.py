@@ -10,7 +10,7 @@ from midog_qupath.errors import StoreError
 from midog_qupath.project.model import ObjectKind, PathObject
 from midog_qupath.project.qpdata.build import Builder
 from midog_qupath.project.qpdata.document import Document, ObjectNode, read_document
-from midog_qupath.project.qpdata.objects import object_id
+from midog_qupath.project.qpdata.objects import object_id, objects
 from midog_qupath.project.qpdata.serialise import serialise
 from midog_qupath.project.qpdata.stream import Alike, Block, Node
 
@@ -22,6 +22,16 @@ def edit(
     data: bytes, remove: frozenset[UUID], add: Sequence[PathObject], labels: Sequence[PathObject] = ()
 ) -> bytes:
     """The file with some detections taken out, others and annotations (``labels``) put under the root.
+
+    Raises as :func:`edit_and_read`.
+    """
+    return edit_and_read(data, remove, add, labels)[0]
+
+
+def edit_and_read(
+    data: bytes, remove: frozenset[UUID], add: Sequence[PathObject], labels: Sequence[PathObject] = ()
+) -> tuple[bytes, list[PathObject]]:
+    """The file as :func:`edit` makes it, and all objects in it as they were read from it again.
 
     Raises
     ------
@@ -45,8 +55,7 @@ def edit(
     kinds = dict.fromkeys(_ids(add), ObjectKind.DETECTION) | dict.fromkeys(
         _ids(labels), ObjectKind.ANNOTATION
     )
-    _prove(changed, without_old, kinds)
-    return changed
+    return changed, _prove(changed, without_old, kinds)
 
 
 def _ids(things: Sequence[PathObject]) -> list[UUID]:
@@ -106,13 +115,17 @@ def _count_again(node: ObjectNode, children: int) -> None:
     _contents(node)[node.count_at] = Block(struct.pack(">i", children))
 
 
-def _prove(changed: bytes, without_old: bytes, added: Mapping[UUID, ObjectKind]) -> None:
-    """Parse what would be written; without what was added it must be what was there, to the last byte.
+def _prove(changed: bytes, without_old: bytes, added: Mapping[UUID, ObjectKind]) -> list[PathObject]:
+    """Parse what would be written, and return its objects.
+
+    Without what was added it must be what was there, to the last byte.
 
     Bytes are compared after handles were counted again, so equal bytes are equal trees with the same
     references, whatever stood in between.
     """
     again = read_document(changed)
+    found = objects(again)
     _take_out(again, added)
     if serialise(again.contents) != without_old:
         raise _refused("something else than what was added would have changed")
+    return found

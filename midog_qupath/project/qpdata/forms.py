@@ -14,7 +14,7 @@ from shapely.errors import ShapelyError
 from shapely.geometry import Polygon
 
 from midog_qupath.project.model import PathObject, Roi, RoiKind
-from midog_qupath.project.qpdata.alike import Form, Repeated, Role, Roles
+from midog_qupath.project.qpdata.alike import Form, Integers, Repeated, Role, Roles
 from midog_qupath.project.qpdata.known import OBJECTS, ROI
 from midog_qupath.project.qpdata.stream import Array, Block, Instance, Node, Text, decode_text, encode_text
 
@@ -147,7 +147,7 @@ def id_of(token: Repeated) -> UUID | None:
     """
     if ID not in token.form.roles:
         return None
-    at, end = token.form.parts(token.data, token.at)[token.form.roles.index(ID)]
+    at, end = token.form.part(token.data, token.at, token.form.roles.index(ID))
     return UUID(decode_text(token.data[at:end]))
 
 
@@ -160,8 +160,7 @@ def objects_of(form: Form, like: PathObject, tokens: Sequence[Repeated]) -> list
     if like.roi is None or like.roi.kind is not RoiKind.POLYGON or not {("x", ""), ("y", "")} <= set(roles):
         return None
     data = tokens[0].data
-    places = [form.parts(data, token.at) for token in tokens]
-    columns = dict(zip(roles, zip(*places, strict=True), strict=True))
+    columns = dict(zip(roles, form.columns(data, [token.at for token in tokens]), strict=True))
     polygons = _polygons(data, columns[("x", "")], columns[("y", "")])
     if polygons is None or len(columns) != len([role for role in roles if role != IGNORED]) + (
         IGNORED in roles
@@ -169,7 +168,7 @@ def objects_of(form: Form, like: PathObject, tokens: Sequence[Repeated]) -> list
         return None
     try:
         texts = {
-            role: [decode_text(data[at:end]) for at, end in spans]
+            role: [decode_text(raw) for raw in _pieces(data, spans)]
             for role, spans in columns.items()
             if role[0] in ("id", "name", "metadata")
         }
@@ -196,25 +195,26 @@ def objects_of(form: Form, like: PathObject, tokens: Sequence[Repeated]) -> list
     ]
 
 
-def _doubles(data: bytes, spans: Sequence[tuple[int, int]]) -> list[float]:
-    starts = np.array([at for at, _ in spans])
-    raw = np.frombuffer(data, np.uint8)[starts[:, None] + np.arange(8)]
+def _pieces(data: bytes, spans: tuple[Integers, Integers]) -> list[bytes]:
+    starts, ends = spans
+    return [data[at:end] for at, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+
+
+def _doubles(data: bytes, spans: tuple[Integers, Integers]) -> list[float]:
+    raw = np.frombuffer(data, np.uint8)[spans[0][:, None] + np.arange(8)]
     found: list[float] = np.ascontiguousarray(raw).view(">f8")[:, 0].tolist()
     return found
 
 
 def _polygons(
-    data: bytes, xs: Sequence[tuple[int, int]], ys: Sequence[tuple[int, int]]
+    data: bytes, xs: tuple[Integers, Integers], ys: tuple[Integers, Integers]
 ) -> NDArray[np.object_] | None:
-    counts = np.array([(end - at) // 4 for at, end in xs])
-    if counts.min(initial=3) < 3 or any(x[1] - x[0] != y[1] - y[0] for x, y in zip(xs, ys, strict=True)):
+    counts = (xs[1] - xs[0]) // 4
+    if counts.min(initial=3) < 3 or (xs[1] - xs[0] != ys[1] - ys[0]).any():
         return None
     with np.errstate(invalid="ignore"):
         coordinates = np.column_stack(
-            [
-                np.frombuffer(b"".join([data[at:end] for at, end in spans]), ">f4").astype(np.float64)
-                for spans in (xs, ys)
-            ]
+            [np.frombuffer(b"".join(_pieces(data, spans)), ">f4").astype(np.float64) for spans in (xs, ys)]
         )
     if not math.isfinite(float(coordinates.sum())) and not np.isfinite(coordinates).all():
         return None
