@@ -115,11 +115,25 @@ def valid_near_grid(polygon: Polygon) -> BaseGeometry:
     return shapely.make_valid(shapely.set_precision(polygon, GRID, mode="pointwise"))
 
 
+def settled(polygon: Polygon) -> Polygon | None:
+    """A polygon without holes, its corners put on the grid; None where more than that is to be done."""
+    if polygon.interiors or not polygon.exterior:
+        return None
+    ring = shapely.get_coordinates(polygon).round(2)
+    if not np.isfinite(ring).all() or (ring[1:] == ring[:-1]).all(axis=1).any():
+        return None
+    found: Polygon = shapely.polygons(ring)
+    return found if shapely.area(found) >= SMALLEST_AREA and shapely.is_valid(found) else None
+
+
 def storable(outline: Polygon) -> Polygon | None:
     """An outline as every QuPath takes it: one valid ring on the 0.01 px grid, or None if nothing is left.
 
     QuPath 0.6 refuses a whole file for one ring that crosses itself.
     """
+    ready = settled(outline)
+    if ready is not None:
+        return ready
     if not np.all(np.isfinite(shapely.get_coordinates(outline))):
         return None
     snapped = shapely.set_precision(valid_near_grid(Polygon(outline.exterior)), GRID)
