@@ -22,7 +22,7 @@ from midog_qupath.project.qpdata.document import read_document
 from midog_qupath.project.qpdata.edit import edit
 from midog_qupath.project.qpdata.objects import objects
 from midog_qupath.project.qpdata.serialise import serialise
-from midog_qupath.project.qpdata.stream import Block, Instance
+from midog_qupath.project.qpdata.stream import Alike, Block, Instance
 from midog_qupath.project.qpdata.summary import counts, disagreement
 
 SERVER = {"builderType": "uri", "providerClassName": "x.Builder", "uri": "file:/a.png", "args": []}
@@ -193,16 +193,15 @@ def _cut_down(data: bytes) -> bytes:
     few = contents[root.count_at + 1 : root.count_at + 1 + KEPT]
     # Seldom kinds of shapes are worth more than the first three rectangles.
     shapes = {_shape(child.token): child.token for child in reversed(root.children)}
-    chosen = list(
-        {id(token): token for token in (*shapes.values(), *few) if isinstance(token, Instance)}.values()
-    )
+    chosen = list({id(token): token for token in (*shapes.values(), *few)}.values())
     end = len(contents) - len(root.tail)
     contents[root.count_at : end] = [Block(len(chosen).to_bytes(4, "big")), *chosen]
     return serialise(document.contents)
 
 
 def _shape(token: object) -> str:
-    nodes = token.parts[0].annotations or [] if isinstance(token, Instance) else []
+    whole = token.instance() if isinstance(token, Alike) else token
+    nodes = whole.parts[0].annotations or [] if isinstance(whole, Instance) else []
     return next((n.desc.name for n in nodes if isinstance(n, Instance) and ".roi." in n.desc.name), "")
 
 

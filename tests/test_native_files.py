@@ -115,7 +115,7 @@ def test_an_image_that_is_saved_meanwhile_is_left_alone(
     store, entry = image
     path, real = entry.data_dir / "data.qpdata", native.edit_data
 
-    def slow(*args: Any) -> bytes:
+    def slow(*args: Any) -> Any:
         path.write_bytes(b"saved by somebody")
         return real(*args)
 

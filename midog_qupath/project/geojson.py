@@ -280,8 +280,14 @@ def _geometry(roi: Roi | None) -> dict[str, Any] | None:
     shape = on_grid(roi.geometry) if roi is not None else None
     if roi is None or shape is None:
         return None
-    raw: dict[str, Any] = orjson.loads(shapely.to_geojson(shape))
-    raw["coordinates"] = _rounded(raw["coordinates"])
+    if isinstance(shape, Polygon):
+        rings = [shape.exterior, *shape.interiors]
+        # Points of the grid as doubles, 0.30000000000000004, print as 0.3.
+        corners = [shapely.get_coordinates(ring).round(2).tolist() for ring in rings]
+        raw: dict[str, Any] = {"type": "Polygon", "coordinates": corners}
+    else:
+        raw = orjson.loads(shapely.to_geojson(shape))
+        raw["coordinates"] = _rounded(raw["coordinates"])
     if roi.kind is RoiKind.ELLIPSE:
         raw["isEllipse"] = True
     if roi.plane != Plane():
@@ -290,5 +296,4 @@ def _geometry(roi: Roi | None) -> dict[str, Any] | None:
 
 
 def _rounded(value: Any) -> Any:
-    # Points of the grid as doubles, 0.30000000000000004, print as 0.3.
     return [_rounded(inner) for inner in value] if isinstance(value, list) else round(value, 2)

@@ -15,6 +15,7 @@ import orjson
 import shapely
 from shapely.errors import ShapelyError
 from shapely.geometry import MultiPolygon, Polygon
+from shapely.geometry.base import BaseGeometry
 
 from midog_qupath.errors import GeoJsonError
 from midog_qupath.project.model import ObjectKind
@@ -67,8 +68,8 @@ def _validate_geometry(raw: Any) -> None:
     known = isinstance(raw, Mapping) and raw.get("type") in _GEOMETRIES
     _require(known, "its geometry is missing or of a kind that QuPath 0.6 refuses")
     try:
-        shape = shapely.from_geojson(orjson.dumps({"type": raw["type"], "coordinates": raw["coordinates"]}))
-    except (ShapelyError, KeyError, TypeError) as error:
+        shape = _shape(raw["type"], raw["coordinates"])
+    except (ShapelyError, KeyError, TypeError, ValueError) as error:
         raise _broken("its coordinates are broken or a ring is open, QuPath refuses the file") from error
     coordinates = shapely.get_coordinates(shape)
     _require(len(coordinates) > 0 and bool(np.isfinite(coordinates).all()), "its geometry is empty")
@@ -77,6 +78,18 @@ def _validate_geometry(raw: Any) -> None:
         _require(shape.area >= _DEGENERATE, "its outline is degenerate")
     one_part = isinstance(shape, MultiPolygon) and len(shape.geoms) == 1
     _require(not one_part, "a MultiPolygon of one part crashes QuPath 0.5")
+
+
+def _shape(kind: str, coordinates: Any) -> BaseGeometry:
+    if kind == "Polygon" and len(coordinates) == 1:
+        ring = np.asarray(coordinates[0], dtype=np.float64)
+        # Closed by shapely itself, an open ring would pass.
+        _require(
+            len(ring) > 3 and bool((ring[0] == ring[-1]).all()), "a ring is open, QuPath refuses the file"
+        )
+        polygon: BaseGeometry = shapely.polygons(ring)
+        return polygon
+    return shapely.from_geojson(orjson.dumps({"type": kind, "coordinates": coordinates}))
 
 
 def _is_uuid(value: Any) -> bool:

@@ -7,7 +7,7 @@ import shapely
 from shapely.geometry import LineString, MultiPoint, Point, Polygon
 from shapely.geometry.base import BaseGeometry
 
-from midog_qupath.project.shapes import GRID, SMALLEST_AREA, valid_near_grid
+from midog_qupath.project.shapes import GRID, SMALLEST_AREA, settled, valid_near_grid
 
 #: Corners of the polygon that stands for an ellipse.
 _ELLIPSE_CORNERS = 72
@@ -50,6 +50,8 @@ def on_grid(geometry: BaseGeometry) -> BaseGeometry | None:
         return None
     if isinstance(geometry, (Point, MultiPoint, LineString)):
         return shapely.transform(shapely.force_2d(geometry), lambda places: places.round(2))
+    if isinstance(geometry, Polygon) and (ready := settled(geometry)) is not None:
+        return shapely.normalize(ready)
     # Each polygon by itself: where two parts overlap, the whole is their union.
     valid = [part for polygon in polygons_of(geometry) for part in polygons_of(valid_near_grid(polygon))]
     snapped = shapely.set_precision(shapely.union_all(valid), GRID)

@@ -41,7 +41,7 @@ class RoiKind(StrEnum):
     GEOMETRY = "geometry"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Plane:
     """Channel (-1 = all), z-slice and time point of a region of interest."""
 
@@ -50,7 +50,7 @@ class Plane:
     t: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Roi:
     """A region of interest: ``geometry`` in slide pixels (an ellipse as a polygon)."""
 
@@ -59,7 +59,7 @@ class Roi:
     plane: Plane = Plane()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PathClass:
     """A class as QuPath prints it (``Mitosis: Atypical``) and its colour, packed ARGB or None."""
 
@@ -67,7 +67,7 @@ class PathClass:
     color: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PathObject:
     """One object of an image, as it stands in the project (the root is not one of them)."""
 
@@ -89,7 +89,7 @@ class PathObject:
         return self.path_class.name if self.path_class else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ServerBuilder:
     """How QuPath opens the pixels: type (``uri``, ``rotated``, ``cropped``...), address, arguments."""
 
@@ -99,7 +99,7 @@ class ServerBuilder:
     args: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageEntry:
     """One image of a project.
 
@@ -129,7 +129,7 @@ class ImageEntry:
         return str(self.path) if self.path else str(self.builder.uri)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Project:
     """A project as ``project.qpproj`` describes it; objects are read through a store."""
 

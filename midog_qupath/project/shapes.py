@@ -57,6 +57,52 @@ def same_shape(one: BaseGeometry, other: BaseGeometry) -> bool:
     return bool(_outline(one).hausdorff_distance(_outline(other)) <= _tolerance(one.bounds))
 
 
+def same_shapes(ones: Sequence[BaseGeometry], others: Sequence[BaseGeometry]) -> NDArray[np.bool_]:
+    """Which shapes differ from their partners by no more than storing them can do, as :func:`same_shape`."""
+    if not ones:
+        return np.zeros(0, dtype=np.bool_)
+    one, other = (np.array(shapes, dtype=object) for shapes in (ones, others))
+    empty, also = shapely.is_empty(one), shapely.is_empty(other)
+    bounds, found = shapely.bounds(one), shapely.bounds(other)
+    with np.errstate(invalid="ignore"):
+        largest = np.abs(bounds).max(axis=1).astype(np.float32)
+        tolerance = np.maximum(STORING_MOVES, 2 * np.spacing(largest).astype(np.float64))
+        # NaN, of what is empty or not finite, is never near.
+        near_by = np.abs(bounds - found).max(axis=1) <= tolerance
+        # Corner by corner is quick, and what nobody turned around stays so.
+        doubtful = near_by & ~_same_corners(one, other, tolerance)
+        lines = [_outlines(shapes[doubtful]) for shapes in (one, other)]
+        near_by[doubtful] = shapely.hausdorff_distance(*lines) <= tolerance[doubtful]
+    return np.asarray((empty & also) | (near_by & ~empty & ~also))
+
+
+def _same_corners(
+    one: NDArray[np.object_], other: NDArray[np.object_], tolerance: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Which have the same kind and their corners in the same order; False says nothing."""
+    counts = shapely.get_num_coordinates(one)
+    alike = (counts == shapely.get_num_coordinates(other)) & (counts > 0)
+    alike &= (shapely.get_type_id(one) == shapely.get_type_id(other)) & (
+        shapely.get_num_interior_rings(one) == 0
+    )
+    alike &= shapely.get_num_interior_rings(other) == 0
+    corners, whose = shapely.get_coordinates(one[alike], return_index=True)
+    far = np.abs(corners - shapely.get_coordinates(other[alike])).max(axis=1, initial=0)
+    same = np.zeros(len(one), dtype=np.bool_)
+    worst = np.zeros(int(alike.sum()))
+    np.maximum.at(worst, whose, far)
+    same[alike] = worst <= tolerance[alike]
+    return same
+
+
+def _outlines(shapes: NDArray[np.object_]) -> NDArray[np.object_]:
+    areas = np.isin(
+        shapely.get_type_id(shapes), (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
+    )
+    found: NDArray[np.object_] = np.where(areas, shapely.boundary(shapes), shapes)
+    return found
+
+
 def same_bounds(one: Sequence[float], other: Sequence[float]) -> bool:
     """Whether two bounding boxes (x0, y0, x1, y1, slide pixels) differ by no more than storing can do."""
     if not np.all(np.isfinite([*one, *other])):
@@ -69,11 +115,25 @@ def valid_near_grid(polygon: Polygon) -> BaseGeometry:
     return shapely.make_valid(shapely.set_precision(polygon, GRID, mode="pointwise"))
 
 
+def settled(polygon: Polygon) -> Polygon | None:
+    """A polygon without holes, its corners put on the grid; None where more than that is to be done."""
+    if polygon.interiors or not polygon.exterior:
+        return None
+    ring = shapely.get_coordinates(polygon).round(2)
+    if not np.isfinite(ring).all() or (ring[1:] == ring[:-1]).all(axis=1).any():
+        return None
+    found: Polygon = shapely.polygons(ring)
+    return found if shapely.area(found) >= SMALLEST_AREA and shapely.is_valid(found) else None
+
+
 def storable(outline: Polygon) -> Polygon | None:
     """An outline as every QuPath takes it: one valid ring on the 0.01 px grid, or None if nothing is left.
 
     QuPath 0.6 refuses a whole file for one ring that crosses itself.
     """
+    ready = settled(outline)
+    if ready is not None:
+        return ready
     if not np.all(np.isfinite(shapely.get_coordinates(outline))):
         return None
     snapped = shapely.set_precision(valid_near_grid(Polygon(outline.exterior)), GRID)

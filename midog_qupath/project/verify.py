@@ -9,7 +9,7 @@ from collections.abc import Hashable, Sequence
 from midog_qupath.errors import SafetyError
 from midog_qupath.project.classes_file import normalised
 from midog_qupath.project.model import PathObject, Roi
-from midog_qupath.project.shapes import same_shape
+from midog_qupath.project.shapes import same_shapes
 from midog_qupath.project.stores.base import Edit
 
 #: Relative error of a number that was stored in 32 bits.
@@ -37,7 +37,10 @@ def verify_unchanged(before: Sequence[PathObject], after: Sequence[PathObject], 
             raise SafetyError(
                 f"The new {item.kind} {item.id} stands {found[item.id]} times in the image.", _REMEDY
             )
-        if not _as_given(item, by_id[item.id]):
+    for item, as_given in zip(
+        edit.new, _all_as_given(edit.new, [by_id[i.id] for i in edit.new]), strict=True
+    ):
+        if not as_given:
             raise SafetyError(f"The new {item.kind} {item.id} is not as it was written.", _REMEDY)
 
 
@@ -90,14 +93,29 @@ def _shape(roi: Roi | None) -> Hashable:
     return None if roi is None else (roi.kind, roi.plane, roi.geometry.wkb)
 
 
+def _all_as_given(given: Sequence[PathObject], found: Sequence[PathObject]) -> list[bool]:
+    shapes = [
+        (one.roi.geometry, other.roi.geometry)
+        for one, other in zip(given, found, strict=True)
+        if one.roi is not None and other.roi is not None
+    ]
+    same = iter(same_shapes([one for one, _ in shapes], [other for _, other in shapes]).tolist())
+    return [
+        one.roi is not None and other.roi is not None and bool(next(same)) and _as_given(one, other)
+        for one, other in zip(given, found, strict=True)
+    ]
+
+
 def _as_given(given: PathObject, found: PathObject) -> bool:
-    if given.roi is None or found.roi is None:
-        return False
+    """All but the shape."""
+    planes = {item.roi.plane for item in (given, found) if item.roi is not None}
     return (
         (found.kind, found.parent_id, found.name or None) == (given.kind, None, given.name)
-        and normalised(found.class_name or "") == normalised(given.class_name or "")
-        and found.roi.plane == given.roi.plane
-        and same_shape(given.roi.geometry, found.roi.geometry)
+        and (
+            found.class_name == given.class_name
+            or normalised(found.class_name or "") == normalised(given.class_name or "")
+        )
+        and len(planes) == 1
         and found.measurements.keys() == given.measurements.keys()
         and all(
             math.isclose(value, found.measurements[name], rel_tol=STORED_PRECISION)

@@ -7,7 +7,7 @@ twice. Their serialVersionUIDs and fields are those that QuPath 0.2 to 0.7 write
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 import numpy as np
 import shapely
@@ -17,10 +17,13 @@ from shapely.geometry.base import BaseGeometry
 from midog_qupath.errors import StoreError
 from midog_qupath.project.classes_file import java_int
 from midog_qupath.project.model import ObjectKind, PathClass, PathObject, Roi, RoiKind
+from midog_qupath.project.qpdata.alike import Form
 from midog_qupath.project.qpdata.document import Document
+from midog_qupath.project.qpdata.forms import parts_of, same_form
 from midog_qupath.project.qpdata.known import KNOWN, OBJECTS, ROI
 from midog_qupath.project.qpdata.objects import ID_KEY
 from midog_qupath.project.qpdata.stream import (
+    Alike,
     Array,
     Block,
     ClassDesc,
@@ -135,6 +138,16 @@ class Builder:
             ],
         )
 
+    def path_objects(self, things: Sequence[PathObject]) -> list[Node]:
+        """Many of them; those of one form are not made until they are written. Errors as above."""
+        outlines = [thing.roi.geometry if thing.roi is not None else None for thing in things]
+        finite = np.isfinite(shapely.bounds(np.array(outlines, dtype=object))).all(axis=1)
+        found: list[Node] = []
+        for thing, drawable in zip(things, finite.tolist(), strict=True):
+            key = same_form(thing) if drawable and thing.kind in _KINDS else None
+            found.append(self.path_object(thing) if key is None else New(self, thing, key))
+        return found
+
     def metadata(self, values: Mapping[str, str]) -> Instance:
         """A ``MetadataMap``."""
         keys = [self.shared(key) for key in values]
@@ -178,7 +191,7 @@ class Builder:
 
     def roi(self, roi: Roi) -> Instance:
         """The serialisation proxy of a region of interest."""
-        plane = {name: struct.pack(">i", value) for name, value in vars(roi.plane).items()}
+        plane = {name: struct.pack(">i", getattr(roi.plane, name)) for name in "czt"}
         geometry = roi.geometry
         if roi.kind in (RoiKind.RECTANGLE, RoiKind.ELLIPSE):
             proxy = "RectangleROI" if roi.kind is RoiKind.RECTANGLE else "EllipseROI"
@@ -209,6 +222,35 @@ class Builder:
         return EnumConstant(self.desc(class_name), new_text(constant))
 
 
+class New(Alike):
+    """A new polygon, made when it is written."""
+
+    __slots__ = ("_builder", "_key", "_thing", "_whole")
+
+    def __init__(self, builder: Builder, thing: PathObject, key: Hashable) -> None:
+        self._builder, self._thing, self._key = builder, thing, key
+        self._whole: Instance | None = None
+
+    @property
+    def key(self) -> Hashable:
+        """See :func:`forms.same_form`."""
+        return self._key
+
+    def instance(self) -> Instance:
+        """Its tokens, made now."""
+        if self._whole is None:
+            self._whole = self._builder.path_object(self._thing)
+        return self._whole
+
+    def bytes_in(self, form: Form) -> bytes | None:
+        """Its bytes, written as those of an object of its form."""
+        if self._whole is not None or self._thing.roi is None:
+            return None
+        ring = shapely.get_coordinates(self._thing.roi.geometry)[:-1]
+        parts = parts_of(self._thing, ring, form.roles)
+        return form.written(parts) if parts is not None else None
+
+
 def _as_known(desc: ClassDesc) -> bool:
     """Whether a file describes a class as the versions of QuPath do for which we write."""
     uid, flags, layout, parent = KNOWN[desc.name]
@@ -237,6 +279,9 @@ def _everything(contents: Sequence[Node]) -> Iterator[Node]:
 
 
 def _parts(node: Node) -> list[Node]:
+    if isinstance(node, Alike):
+        # What it refers to stands before it, and it describes no class of its own.
+        return []
     if isinstance(node, ClassDesc):
         return [node.super_desc, *node.annotations]
     if isinstance(node, Instance):

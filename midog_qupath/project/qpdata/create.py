@@ -74,6 +74,6 @@ def _empty_map(builder: Builder) -> Node:
 
 
 def _root(builder: Builder, objects: Sequence[PathObject]) -> Node:
-    children = [builder.path_object(thing) for thing in objects]
+    children = builder.path_objects(objects)
     count = Block(struct.pack(">i", len(children)))
     return builder.external(ROOT, [None, None, builder.metadata({}), None, count, *children])

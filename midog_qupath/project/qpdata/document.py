@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from midog_qupath.errors import QpdataError
 from midog_qupath.project.model import ObjectKind
+from midog_qupath.project.qpdata.alike import Repeated
 from midog_qupath.project.qpdata.parse import parse
 from midog_qupath.project.qpdata.stream import Block, Instance, Node, Text
 
@@ -33,15 +34,16 @@ _KINDS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ObjectNode:
     """One path object: its token, the tokens of its parts, and its children.
 
     ``count_at``: index in the token's contents of the block that ends with the number of children;
-    children follow it. ``tail``: what comes after the children.
+    children follow it. ``tail``: what comes after the children. One of many of a form has no children, and
+    its head and tail are inside its token.
     """
 
-    token: Instance
+    token: Instance | Repeated
     kind: ObjectKind | None
     head: tuple[Node, ...]
     count_at: int
@@ -88,7 +90,11 @@ def read_document(data: bytes) -> Document:
 
 def unknown(what: str, node: Node = None) -> QpdataError:
     """The error for a stream that parses but is not understood; ``node``: the object concerned."""
-    where = f" ({node.desc.name} at byte {node.at})" if isinstance(node, Instance) else ""
+    where = ""
+    if isinstance(node, Repeated):
+        where = f" ({node.form.exemplar.desc.name} at byte {node.at})"
+    if isinstance(node, Instance):
+        where = f" ({node.desc.name} at byte {node.at})"
     return QpdataError(
         f"data.qpdata is not understood: {what}{where}.",
         "Use --store sidecar, and report the QuPath version.",
@@ -113,7 +119,17 @@ def _field(node: Instance, name: bytes) -> Node:
     raise unknown(f"it has no {name.decode()}", node)
 
 
+def object_node(token: Instance) -> ObjectNode:
+    """An object by itself."""
+    return _object(token, set(), 0)
+
+
 def _object(token: Node, seen: set[int], depth: int) -> ObjectNode:
+    if isinstance(token, Repeated):
+        if id(token) in seen:
+            raise unknown("an object stands twice or too deep in the hierarchy", token)
+        seen.add(id(token))
+        return ObjectNode(token, _KINDS[token.form.exemplar.desc.name], (), 4, (), ())
     if not isinstance(token, Instance) or (token.desc.name not in _KINDS and token.desc.name != ROOT):
         raise unknown("something else stands where a path object belongs", token)
     # By references a damaged file may name an object its own child.

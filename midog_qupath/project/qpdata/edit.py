@@ -9,10 +9,10 @@ from uuid import UUID
 from midog_qupath.errors import StoreError
 from midog_qupath.project.model import COUNT_MEASUREMENT, ObjectKind, PathObject
 from midog_qupath.project.qpdata.build import Builder
-from midog_qupath.project.qpdata.document import Document, ObjectNode, read_document
-from midog_qupath.project.qpdata.objects import object_id
+from midog_qupath.project.qpdata.document import Document, ObjectNode, object_node, read_document
+from midog_qupath.project.qpdata.objects import object_id, objects
 from midog_qupath.project.qpdata.serialise import serialise
-from midog_qupath.project.qpdata.stream import Block, Node
+from midog_qupath.project.qpdata.stream import Alike, Block, Node
 from midog_qupath.project.qpdata.values import measurements
 
 #: The oldest data file whose objects keep their ids.
@@ -23,6 +23,16 @@ def edit(
     data: bytes, remove: frozenset[UUID], add: Sequence[PathObject], labels: Sequence[PathObject] = ()
 ) -> bytes:
     """The file with some detections taken out, others and annotations (``labels``) put under the root.
+
+    Raises as :func:`edit_and_read`.
+    """
+    return edit_and_read(data, remove, add, labels)[0]
+
+
+def edit_and_read(
+    data: bytes, remove: frozenset[UUID], add: Sequence[PathObject], labels: Sequence[PathObject] = ()
+) -> tuple[bytes, list[PathObject]]:
+    """The file as :func:`edit` makes it, and all objects in it as they were read from it again.
 
     Raises
     ------
@@ -46,8 +56,7 @@ def edit(
     kinds = dict.fromkeys(_ids(add), ObjectKind.DETECTION) | dict.fromkeys(
         _ids(labels), ObjectKind.ANNOTATION
     )
-    _prove(changed, without_old, kinds)
-    return changed
+    return changed, _prove(changed, without_old, kinds)
 
 
 def _kinds_to_remove(document: Document, ids: frozenset[UUID]) -> dict[UUID, ObjectKind]:
@@ -56,9 +65,13 @@ def _kinds_to_remove(document: Document, ids: frozenset[UUID]) -> dict[UUID, Obj
     for node, parent in document.root.walk():
         identity = object_id(node)
         annotation = parent is not None and node.kind is ObjectKind.ANNOTATION
-        if identity in ids and annotation and COUNT_MEASUREMENT in measurements(node.head[3]):
+        if identity in ids and annotation and COUNT_MEASUREMENT in measurements(_opened(node).head[3]):
             kinds[identity] = ObjectKind.ANNOTATION
     return kinds
+
+
+def _opened(node: ObjectNode) -> ObjectNode:
+    return object_node(node.token.instance()) if isinstance(node.token, Alike) else node
 
 
 def _ids(things: Sequence[PathObject]) -> list[UUID]:
@@ -81,19 +94,20 @@ def _require_new(document: Document, ids: Sequence[UUID | None], remove: frozens
 
 def _take_out(document: Document, ids: Mapping[UUID, ObjectKind]) -> None:
     """Remove objects of given kinds by id, wherever they stand."""
+    if not ids:
+        return
     found = [
-        (node, parent)
+        (identity, node, parent)
         for node, parent in document.root.walk()
-        if parent is not None and object_id(node) in ids
+        if parent is not None and (identity := object_id(node)) is not None and identity in ids
     ]
-    if sorted(str(object_id(node)) for node, _ in found) != sorted(str(one) for one in ids):
+    if len(found) != len(ids) or {identity for identity, _, _ in found} != ids.keys():
         raise _refused("not each of the objects to remove stands in it exactly once")
-    for node, _ in found:
-        identity = object_id(node)
-        if identity is None or node.kind is not ids[identity] or node.children:
+    for identity, node, _ in found:
+        if node.kind is not ids[identity] or node.children:
             raise _refused(f"object {identity} is not a detection of ours")
-    gone = {id(node.token) for node, _ in found}
-    for parent in {id(parent.token): parent for _, parent in found}.values():
+    gone = {id(node.token) for _, node, _ in found}
+    for parent in {id(parent.token): parent for _, _, parent in found}.values():
         contents = _contents(parent)
         contents[:] = [token for token in contents if id(token) not in gone]
         _count_again(parent, sum(id(child.token) not in gone for child in parent.children))
@@ -103,12 +117,13 @@ def _put_in(document: Document, add: Sequence[PathObject]) -> None:
     builder, root = Builder(document), document.root
     contents = _contents(root)
     end = len(contents) - len(root.tail)
-    contents[end:end] = [builder.path_object(thing) for thing in add]
+    contents[end:end] = builder.path_objects(add)
     _count_again(root, end + len(add) - root.count_at - 1)
 
 
 def _contents(node: ObjectNode) -> list[Node]:
-    contents = node.token.parts[0].annotations
+    token = node.token.instance() if isinstance(node.token, Alike) else node.token
+    contents = token.parts[0].annotations
     return contents if contents is not None else []
 
 
@@ -116,13 +131,17 @@ def _count_again(node: ObjectNode, children: int) -> None:
     _contents(node)[node.count_at] = Block(struct.pack(">i", children))
 
 
-def _prove(changed: bytes, without_old: bytes, added: Mapping[UUID, ObjectKind]) -> None:
-    """Parse what would be written; without what was added it must be what was there, to the last byte.
+def _prove(changed: bytes, without_old: bytes, added: Mapping[UUID, ObjectKind]) -> list[PathObject]:
+    """Parse what would be written, and return its objects.
+
+    Without what was added it must be what was there, to the last byte.
 
     Bytes are compared after handles were counted again, so equal bytes are equal trees with the same
     references, whatever stood in between.
     """
     again = read_document(changed)
+    found = objects(again)
     _take_out(again, added)
     if serialise(again.contents) != without_old:
         raise _refused("something else than what was added would have changed")
+    return found

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from uuid import UUID
 
-from midog_qupath.project.model import ObjectKind, PathClass, PathObject
-from midog_qupath.project.qpdata.document import Document, ObjectNode, unknown
+from midog_qupath.project.model import ObjectKind, PathObject
+from midog_qupath.project.qpdata.alike import Form, Repeated
+from midog_qupath.project.qpdata.document import Document, ObjectNode, object_node, unknown
+from midog_qupath.project.qpdata.forms import id_of, objects_of
 from midog_qupath.project.qpdata.rois import roi
 from midog_qupath.project.qpdata.stream import Node
 from midog_qupath.project.qpdata.values import boolean, integer, measurements, metadata, path_class, text
@@ -17,46 +21,69 @@ ID_KEY = "Object ID"
 def objects(document: Document) -> list[PathObject]:
     """All objects but the root, parents before children."""
     ids: dict[int, UUID | None] = {}
-    classes: dict[int, PathClass | None] = {}
-    found = []
+    found: list[PathObject | Repeated] = []
+    parents: list[UUID | None] = []
     for node, parent in document.root.walk():
         if parent is None:
-            object_id(node)
             continue
-        above = None if parent is document.root else ids[id(parent.token)]
-        thing = _object(node, above, classes)
-        ids[id(node.token)] = thing.id
-        found.append(thing)
-    return found
+        parents.append(None if parent is document.root else ids[id(parent.token)])
+        if isinstance(node.token, Repeated):
+            found.append(node.token)
+        else:
+            ids[id(node.token)] = object_id(node)
+            found.append(_object(node, parents[-1]))
+    return _together(found, parents)
+
+
+def _together(found: Sequence[PathObject | Repeated], parents: Sequence[UUID | None]) -> list[PathObject]:
+    """All objects in order; those of one form are made at once."""
+    by_form: dict[Form, list[int]] = {}
+    for index, thing in enumerate(found):
+        if isinstance(thing, Repeated):
+            by_form.setdefault(thing.form, []).append(index)
+    ready = {index: thing for index, thing in enumerate(found) if isinstance(thing, PathObject)}
+    for form, indices in by_form.items():
+        tokens = [token for index in indices if isinstance(token := found[index], Repeated)]
+        made = objects_of(form, _object(object_node(form.exemplar), None), tokens)
+        if made is None:
+            made = [_object(object_node(token.instance()), None) for token in tokens]
+        for index, thing in zip(indices, made, strict=True):
+            ready[index] = thing if parents[index] is None else replace(thing, parent_id=parents[index])
+    return [ready[index] for index in range(len(found))]
 
 
 def object_id(node: ObjectNode) -> UUID | None:
     """UUID of an object, None in files of versions that have none."""
-    return _id(node, metadata(node.head[2]).get(ID_KEY))
-
-
-def _id(node: ObjectNode, value: str | None) -> UUID | None:
+    if isinstance(node.token, Repeated):
+        return _id_of_repeated(node.token)
+    value = metadata(node.head[2]).get(ID_KEY)
     try:
         return UUID(value) if value else None
     except ValueError as error:
         raise unknown(f"{value!r} is no object id", node.token) from error
 
 
-def _object(node: ObjectNode, parent_id: UUID | None, classes: dict[int, PathClass | None]) -> PathObject:
-    """``classes``: those of the file that were read already; its objects share few."""
+def _id_of_repeated(token: Repeated) -> UUID | None:
+    try:
+        found = id_of(token)
+    except ValueError as error:
+        raise unknown("an object id that is none", token) from error
+    # The form may have one id for all, or none: its tokens say.
+    return found if found is not None else object_id(object_node(token.instance()))
+
+
+def _object(node: ObjectNode, parent_id: UUID | None) -> PathObject:
     name, color, own_metadata, own_measurements = node.head
     tail: tuple[Node, ...] = node.tail
     if node.kind is None or len(tail) < 3:
         raise unknown("unknown layout", node.token)
     own = metadata(own_metadata)
-    identity = own.pop(ID_KEY, None)
-    if id(tail[1]) not in classes:
-        classes[id(tail[1])] = path_class(tail[1])
+    own.pop(ID_KEY, None)
     return PathObject(
-        id=_id(node, identity),
+        id=object_id(node),
         kind=node.kind,
         roi=roi(tail[2]),
-        path_class=classes[id(tail[1])],
+        path_class=path_class(tail[1]),
         name=text(name),
         measurements=measurements(own_measurements),
         metadata=own,

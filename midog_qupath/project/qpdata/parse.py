@@ -8,6 +8,8 @@ from typing import NoReturn, TypeVar
 
 from midog_qupath.errors import QpdataError
 from midog_qupath.project.qpdata import stream
+from midog_qupath.project.qpdata.alike import Form, Repeated, learn
+from midog_qupath.project.qpdata.forms import roles_of
 from midog_qupath.project.qpdata.stream import (
     WIDTH,
     Array,
@@ -27,6 +29,8 @@ _DEEPEST = 100
 #: Classes from an object's own up to the topmost; every object of the class costs as many parts.
 _LONGEST_CHAIN = 40
 _REFERENCES = "[L"
+#: Forms that are looked for, of objects of one class.
+_MOST_FORMS = 24
 
 N = TypeVar("N", Text, ClassDesc, Instance, Array, EnumConstant, ClassToken)
 
@@ -60,6 +64,11 @@ class Parser:
         self._size = len(data)
         self._at = 0
         self._handles: list[Node] = []
+        #: Where the next handle goes while an object is read once more; None: to the end.
+        self._again: int | None = None
+        #: Forms of objects, by the bytes with which one begins; and how often one was looked for.
+        self._forms: dict[bytes, list[Form]] = {}
+        self._tries: dict[bytes, int] = {}
         #: Classes whose description has not ended yet.
         self._open: set[int] = set()
         self._depth = 0
@@ -123,7 +132,11 @@ class Parser:
         return node
 
     def _remember(self, node: N) -> N:
-        self._handles.append(node)
+        if self._again is None:
+            self._handles.append(node)
+        else:
+            self._handles[self._again] = node
+            self._again += 1
         return node
 
     def _reference(self, at: int) -> Node:
@@ -133,7 +146,11 @@ class Parser:
             self._fail("ends too early or gives a wrong length")
         if not 0 <= index < len(self._handles):
             self._fail("refers to something that is not there")
-        return self._handles[index]
+        found = self._handles[index]
+        if isinstance(found, Repeated) and index != found.base:
+            found.instance()
+            found = self._handles[index]
+        return found
 
     def _text(self, is_long: bool) -> Text:
         node = self._remember(Text(b"", is_long))
@@ -213,8 +230,39 @@ class Parser:
             node.items = [self._content() for _ in range(node.length)]
         return node
 
-    def _object(self) -> Instance:
-        at = self._at - 1
+    def _object(self) -> Instance | Repeated:
+        at, base = self._at - 1, len(self._handles)
+        start = self._data[at : at + 6]
+        if self._again is None and start in self._forms:
+            for form in self._forms[start]:
+                end = form.match(self._data, at)
+                if end >= 0:
+                    node = Repeated(form, self._data, (at, end), base, self._read_again)
+                    self._handles.extend([node] * form.handles)
+                    self._at = end
+                    return node
+        whole = self._whole_object(at)
+        if self._again is None and self._tries.get(start, 0) < _MOST_FORMS:
+            roles = roles_of(whole)
+            if roles is not None:
+                self._tries[start] = self._tries.get(start, 0) + 1
+                learnt = learn(whole, self._data[at : self._at], base, roles)
+                if learnt is not None:
+                    self._forms.setdefault(start, []).append(learnt)
+        return whole
+
+    def _read_again(self, known: Repeated) -> Instance:
+        """The tokens of an object of a known form, under the handles that were kept for them."""
+        where, again = self._at, self._again
+        self._at, self._again = known.at + 1, known.base
+        try:
+            whole = self._whole_object(known.at)
+        finally:
+            self._at, self._again = where, again
+        self._handles[known.base] = known
+        return whole
+
+    def _whole_object(self, at: int) -> Instance:
         desc = self._desc()
         node = self._remember(Instance(desc, at=at))
         if desc.flags & stream.EXTERNALIZABLE:

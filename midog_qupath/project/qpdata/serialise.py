@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from midog_qupath.errors import QpdataError
 from midog_qupath.project.qpdata import stream
+from midog_qupath.project.qpdata.alike import Form, learn
+from midog_qupath.project.qpdata.forms import roles_of
 from midog_qupath.project.qpdata.stream import (
+    Alike,
     Array,
     Block,
     ClassDesc,
@@ -37,6 +40,8 @@ class _Writer:
     def __init__(self) -> None:
         self.out = bytearray(stream.MAGIC)
         self._handles: dict[int, int] = {}
+        self._next = 0
+        self._forms: dict[Hashable, Form] = {}
         self._depth = 0
 
     def content(self, node: Node) -> None:
@@ -67,7 +72,27 @@ class _Writer:
         if isinstance(node, ClassDesc):
             self._class_desc(node)
             return
+        if isinstance(node, Alike):
+            self._alike(node)
+            return
         self._object(node)
+
+    def _alike(self, node: Alike) -> None:
+        """By its form where one of the same form was written before, else token by token."""
+        form = self._forms.get(node.key)
+        raw = node.bytes_in(form) if form is not None else None
+        if form is not None and raw is not None:
+            self.out += raw
+            self._handles[id(node)] = self._next
+            self._next += form.handles
+            return
+        start, base, whole = len(self.out), self._next, node.instance()
+        self._object(whole)
+        self._handles[id(node)] = self._handles[id(whole)]
+        roles = roles_of(whole) if form is None else None
+        learnt = learn(whole, bytes(self.out[start:]), base, roles) if roles is not None else None
+        if learnt is not None:
+            self._forms[node.key] = learnt
 
     def _put(self, code: int) -> None:
         self.out.append(code)
@@ -80,7 +105,8 @@ class _Writer:
         self.out += raw
 
     def _remember(self, node: Node) -> None:
-        self._handles[id(node)] = len(self._handles)
+        self._handles[id(node)] = self._next
+        self._next += 1
 
     def _class_desc(self, node: ClassDesc) -> None:
         self._put(stream.CLASS_DESC)

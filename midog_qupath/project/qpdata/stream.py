@@ -10,10 +10,14 @@ writing. So objects can be taken out and put in, and what stays keeps its refere
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from midog_qupath.project.qpdata.alike import Form
 
 MAGIC = b"\xac\xed\x00\x05"
 #: Type codes of contents (TC_... in the specification).
@@ -114,7 +118,29 @@ class ClassToken:
     desc: ClassDesc
 
 
-Node: TypeAlias = Text | ClassDesc | Block | Instance | Array | EnumConstant | ClassToken | None
+class Alike(ABC):
+    """An object in the same form as others, kept as its parts that differ until somebody looks inside.
+
+    ``key`` is the same for objects of one form.
+    """
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def key(self) -> Hashable:
+        """What tells the forms of one stream apart."""
+
+    @abstractmethod
+    def instance(self) -> Instance:
+        """The object with everything in it: the same one each time."""
+
+    @abstractmethod
+    def bytes_in(self, form: Form) -> bytes | None:
+        """The object as it is written in this form; None where it has to be written token by token."""
+
+
+Node: TypeAlias = Text | ClassDesc | Block | Instance | Array | EnumConstant | ClassToken | Alike | None
 
 
 def decode_text(raw: bytes) -> str:
@@ -130,6 +156,8 @@ def decode_text(raw: bytes) -> str:
 
 def encode_text(text: str) -> bytes:
     """Modified UTF-8 of a Python string."""
+    if text.isascii() and "\x00" not in text:
+        return text.encode("ascii")
     units = text.encode("utf-16-be", "surrogatepass")
     codes = (chr(int.from_bytes(units[i : i + 2], "big")) for i in range(0, len(units), 2))
     return b"".join(b"\xc0\x80" if c == "\x00" else c.encode("utf-8", "surrogatepass") for c in codes)

@@ -16,7 +16,7 @@ from midog_qupath.project.classes_file import ensure_classes
 from midog_qupath.project.model import ImageEntry, PathClass, PathObject, Project
 from midog_qupath.project.qpdata.create import new_data
 from midog_qupath.project.qpdata.document import read_document
-from midog_qupath.project.qpdata.edit import edit as edit_data
+from midog_qupath.project.qpdata.edit import edit_and_read as edit_data
 from midog_qupath.project.qpdata.objects import objects as read_objects
 from midog_qupath.project.qpdata.save import ASIDE, DATA, SUMMARY, save
 from midog_qupath.project.qpdata.summary import disagreement, new_summary, updated
@@ -82,8 +82,7 @@ class NativeStore:
         if not edit.new and not edit.remove:
             return edit.expected
         before = self._objects(entry, data)
-        changed = edit_data(data, edit.remove, edit.add, edit.labels)
-        after = read_objects(read_document(changed))
+        changed, after = edit_data(data, edit.remove, edit.add, edit.labels)
         # Beside the proof on tokens: every object reads the same, and ours as they were given.
         try:
             verify_unchanged(before, after, edit)
