@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from dataset_project import LABELS, a_project
+from learning_data import make_dataset
 
 import midog_qupath
 from midog_qupath import api
@@ -99,6 +100,29 @@ def test_from_images_to_measured_detections(tmp_path: Path) -> None:
     cv2.imwrite(str(crop), np.full((64, 64, 3), 200, np.uint8))
     (verdict,) = midog_qupath.classify([crop], device="cpu").verdicts
     assert 0 <= verdict.atypical_probability <= 1
+
+
+TINY = """
+name = "tiny"
+precision = "fp32"
+network = {encoder = "tu-mobilenetv3_small_050", decoder_channels = [32, 16, 16], classifier_channels = 8}
+sampling = {tile_px = 64, batch = 6}
+teacher = {steps = 2}
+student = {steps = 3, contrastive_bank = 64}
+"""
+
+
+def test_a_model_is_trained_and_measured(tmp_path: Path) -> None:
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(TINY, encoding="utf-8")
+    dataset = make_dataset(tmp_path / "dataset")
+    model = midog_qupath.train(
+        [dataset.folder], tmp_path / "model", recipe=str(recipe), start="none", device="cpu"
+    )
+    assert midog_qupath.load(model, device="cpu").card.recipe["name"] == "tiny"
+    project = a_project(tmp_path / "p", {"a.png": LABELS}, {"a.png": {"labelled": "whole"}})
+    result = midog_qupath.evaluate(project, model=model, store="native", device="cpu")
+    assert result.as_json()["detection"]["images"] == 1
 
 
 def test_errors_are_the_package_s_own(tmp_path: Path) -> None:

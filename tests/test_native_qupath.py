@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import shapely
@@ -42,6 +43,27 @@ def test_qupath_reads_a_file_that_we_edited(data_dir: Path, tmp_path: Path) -> N
         assert_equal(store.read(entry), qupath.read(entry))
         store.apply(entry, Edit(ids(new[50:]), (), store.fingerprint(entry)))
         assert_equal(store.read(entry), qupath.read(entry))
+
+
+@pytest.mark.realdata
+def test_qupath_reads_labels_that_came_in_beside_those_of_people(data_dir: Path, tmp_path: Path) -> None:
+    project = real_images(data_dir, tmp_path, [36])
+    entry = next(entry for entry in project.images if entry.entry_id == "36")
+    store, labels = NativeStore(project), tuple(drawings()[:-1])
+    before = store.read(entry)
+    store.ensure_classes([thing.path_class for thing in labels if thing.path_class])
+    store.apply(entry, Edit(frozenset(), (), store.fingerprint(entry), labels))
+    with PaquoStore(project) as qupath:
+        found = qupath.read(entry)
+        assert_equal(store.read(entry), found)
+        assert [thing.id for thing in found] == [thing.id for thing in (*before, *labels)]
+        # And through QuPath the other way round, in the same shapes.
+        again = tuple(replace(thing, id=uuid4()) for thing in labels)
+        qupath.apply(entry, Edit(frozenset(), (), qupath.fingerprint(entry), again))
+        assert_equal(
+            [replace(thing, id=None) for thing in store.read(entry)[-len(labels) :]],
+            [replace(thing, id=None) for thing in found[-len(labels) :]],
+        )
 
 
 def test_qupath_reads_a_file_that_is_wholly_ours_and_saves_it(tmp_path: Path) -> None:

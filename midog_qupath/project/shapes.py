@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 from shapely.geometry import Polygon
 from shapely.geometry.base import BaseGeometry
 
@@ -41,6 +40,9 @@ def near(positions: Sequence[Position], others: Sequence[Position], radius: Slid
     """Which of ``positions`` lie within ``radius`` of one of ``others`` (all slide pixels), in order."""
     if not positions or not others:
         return np.zeros(len(positions), dtype=np.bool_)
+    # Imported here: it takes as long as all else that a command reads a project with.
+    from scipy.spatial import KDTree
+
     distances, _ = KDTree(np.array(others)).query(np.array(positions))
     return np.asarray(distances <= radius)
 

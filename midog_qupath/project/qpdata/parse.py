@@ -74,7 +74,6 @@ class Parser:
         self._depth = 0
         self._chains: dict[int, list[ClassDesc]] = {}
         self._readers: dict[int, Callable[[], Node]] = {
-            stream.NULL: lambda: None,
             stream.CLASS_DESC: self._class_desc,
             stream.OBJECT: self._object,
             stream.STRING: lambda: self._text(is_long=False),
@@ -120,6 +119,9 @@ class Parser:
         code = self._data[at]
         if code == stream.REFERENCE:
             return self._reference(at + 1)
+        if code == stream.NULL:
+            self._at = at + 1
+            return None
         if self._depth >= _DEEPEST:
             self._fail("is nested too deep")
         reader = self._readers.get(code)

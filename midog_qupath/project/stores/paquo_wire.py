@@ -23,6 +23,9 @@ from midog_qupath.project.geometry import ellipse
 from midog_qupath.project.model import ObjectKind, PathClass, PathObject, Plane, Roi, RoiKind
 
 
+_ARTICLE = {ObjectKind.ANNOTATION: "an", ObjectKind.DETECTION: "a"}
+
+
 @dataclass(frozen=True)
 class Row:
     """The places of a row that an edit is planned and checked by; ``values`` holds all of them."""
@@ -132,7 +135,7 @@ def encode(new: PathObject, kind: ObjectKind) -> dict[str, Any]:
     """A new detection or annotation as the worker takes it; StoreError for what cannot be written."""
     if new.kind is not kind or new.id is None or new.roi is None:
         raise StoreError(
-            f"Object {new.id} is not a new {kind} with an id and a shape.",
+            f"Object {new.id} is not {_ARTICLE[kind]} {kind} with an id and a shape.",
             "Only detections and annotations can be written.",
         )
     if not all(math.isfinite(value) for value in new.measurements.values()):
