@@ -13,10 +13,14 @@ import pytest
 from dataset_project import label, square
 from inference_standin import painted, painted_project
 
-from midog_qupath.project.model import COUNT_MEASUREMENT, ObjectKind
+from midog_qupath.counting.count import CountOptions, count_project
+from midog_qupath.counting.result import Settings
+from midog_qupath.counting.write import write_into_project
+from midog_qupath.progress import SILENT
+from midog_qupath.project.model import COUNT_MEASUREMENT, ObjectKind, RoiKind
 from midog_qupath.project.stores.base import Edit
 from midog_qupath.project.stores.native import NativeStore
-from midog_qupath.project.stores.paquo import find_qupath
+from midog_qupath.project.stores.paquo import PaquoStore, find_qupath
 from midog_qupath.resources import shipped
 
 SCRIPT = "mitotic_count.groovy"
@@ -88,6 +92,22 @@ def test_the_hotspot_of_the_command_stands_in_the_image(project, run):
         kept = sorted((project.ours / "counts").iterdir())[index]
         assert json.loads((kept / "count.json").read_text())["images"][0]["count"] == expected
     assert "3 mitoses (3 drawn by people" in done.stderr + done.stdout
+
+
+@pytest.mark.qupath
+def test_qupath_reads_the_hotspots_that_the_command_writes(project):
+    settings = Settings(area_mm2=0.005)
+    with NativeStore(project) as store:
+        counted = count_project(project, store, CountOptions(settings=settings))
+    assert write_into_project(project, counted, SILENT).written == 2
+    with PaquoStore(project) as store:
+        (hotspot,) = [
+            item for item in store.read(project.images[0]) if COUNT_MEASUREMENT in item.measurements
+        ]
+        assert (hotspot.kind, hotspot.class_name, hotspot.locked) == (ObjectKind.ANNOTATION, "Hotspot", True)
+        assert hotspot.roi.kind is RoiKind.ELLIPSE
+        assert hotspot.measurements["Mitotic count"] == 3
+        assert hotspot.metadata["midog_qupath.count"] == counted.count
 
 
 @pytest.mark.long
