@@ -111,7 +111,8 @@ def _says(counted: ProjectCount) -> tuple[str, ...]:
     if any(image.interval is not None for image in counted.images):
         says.append(f"From, to: {INTERVAL_NOTE}.")
     reasons = dict.fromkeys(i.uncalibrated for i in counted.images if i.uncalibrated)
-    return (*says, *(f"No interval for some images: {reason}." for reason in reasons))
+    says += [f"No interval for some images: {reason}." for reason in reasons]
+    return (*says, *(f"Not counted: {error}" for error in counted.skipped.values()))
 
 
 def _picture(image: ImageCount) -> HotspotPicture | None:
