@@ -22,10 +22,13 @@ def main(path: Path, chosen: Path | None = None) -> EvaluationResult:
         result = evaluate_model(project, store, model, choose_device("auto"), EvaluateOptions(), SILENT)
     if result.detection is not None:
         rows = {"pooled": result.detection.pooled, **result.detection.per_domain}
-        for name, counts in rows.items():
+        for name, row in rows.items():
+            counts = row.counts
             print(f"{name}\tF1 {counts.f1:.3f}\t{counts.tp} TP\t{counts.fp} FP\t{counts.fn} FN")
-    if result.types is not None and result.types.balanced_accuracy is not None:
-        print(f"normal against atypical\tbalanced accuracy {result.types.balanced_accuracy:.3f}")
+    balanced = result.types.pooled.figures["balanced_accuracy"] if result.types else None
+    if balanced is not None:
+        low, high = balanced.low, balanced.high
+        print(f"types\tbalanced accuracy {balanced.value:.3f}, 95 % interval {low:.3f} to {high:.3f}")
     return result
 
 

@@ -94,7 +94,7 @@ def test_its_figures_are_those_of_evaluate(command, made, tmp_path):
         k: evaluated[k] for k in ("tp", "fp", "fn")
     }
     assert row[heads.index("detections")] == len(FOUND["a.png"])
-    assert f"<dt>F1</dt><dd>{evaluated['f1']:.3f}</dd>" in html
+    assert f"<dt>F1</dt><dd>{evaluated['f1']:.3f}" in html
     # The case that the model has seen is shown and not measured.
     assert next(row for row in table["rows"] if row[0] == "c.png")[heads.index("TP")] is None
     assert "1 cases that the model has seen" in html
@@ -139,7 +139,8 @@ def test_a_model_is_run_on_what_it_has_not_seen(command, made, tmp_path):
     assert json.loads(printed)["measured"]
     html, read = page(out)
     figures = json.loads(command("evaluate", project.path, "--store", "native", "--json")[1])
-    assert f"<dt>F1</dt><dd>{figures['detection']['pooled']['f1']:.3f}</dd>" in html
+    assert f"<dt>F1</dt><dd>{figures['detection']['pooled']['f1']:.3f}" in html
+    assert f"<dt>Average precision</dt><dd>{figures['curves']['average_precision']:.3f}" in html
     alts = " ".join(picture["alt"] or "" for picture in read.pictures)
     assert "total over the steps of the training: student from 2 to 1" in alts
     assert {"precision-recall", "froc", "domains"} <= set(re.findall(r'id="chart-([a-z-]+)"', html))
@@ -191,6 +192,31 @@ def test_what_a_person_reviewed_is_counted(command, tmp_path):
     out = tmp_path / "r.html"
     assert command("report", project.path, "--store", "native", "-o", out)[0] == 0
     assert "<dt>Reviewed</dt><dd>1</dd>" in page(out)[0]
+
+
+def test_the_count_is_that_of_the_command_with_its_last_settings(command, tmp_path):
+    project, _ = project_with_run(tmp_path / "p")
+    counted = json.loads(command("count", project.path, "--store", "native", "--area", "0.003", "--json")[1])[
+        "images"
+    ]
+    out = tmp_path / "r.html"
+    assert command("report", project.path, "--store", "native", "-o", out)[0] == 0
+    html, read = page(out)
+    table = read.data["tables"]["hotspots"]
+    heads = [column["head"] for column in table["columns"]]
+    rows = {row[0]: dict(zip(heads, row, strict=True)) for row in table["rows"]}
+    for image in counted:
+        shown = rows[image["image"]]
+        assert (shown["count"], shown["x (px)"], shown["y (px)"]) == (
+            image["count"],
+            image["x_px"],
+            image["y_px"],
+        )
+    with_place = [image for image in counted if image["x_px"] is not None]
+    assert with_place
+    alts = [picture["alt"] for picture in read.pictures if "with its hotspot" in (picture["alt"] or "")]
+    assert len(alts) == len(with_place)
+    assert "The richest circle of 0.003 mm²" in html
 
 
 @pytest.mark.parametrize(

@@ -138,8 +138,8 @@ def domain_chart(scores: Mapping[str, Mapping[str, float | None]]) -> Chart:
     )
     return Chart(
         key="domains",
-        title="Domains",
-        says="Pooled over the images of a domain.",
+        title="Domains and region types",
+        says="Pooled over the images of a domain, and of a type of region where images have one.",
         alt=f"F1, precision and recall of {len(scores)} domains; the numbers are in the table below.",
         uri=svg_uri(draw),
         heads=("domain", "F1", "precision", "recall"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+from midog_qupath.evaluation.bootstrap import Interval
 from midog_qupath.evaluation.curves import froc, precision_recall
 from midog_qupath.evaluation.metrics import sweep
 from midog_qupath.evaluation.result import DetectionScore, counts_json
@@ -35,22 +38,30 @@ def summary(material: Material) -> tuple[Fact, ...]:
 
 
 def _scores(measured: Measured) -> list[Fact]:
-    detection, types = measured.result.detection, measured.result.types
+    result = measured.result
     facts: list[Fact] = []
-    if detection is not None:
-        pooled = counts_json(detection.pooled.counts)
-        facts += [(name, _figure(pooled[key])) for name, key in _SCORES]
-        facts.append(("Measured on", f"{detection.images} images, {detection.mm2:.3g} mm²"))
-    if types is not None:
-        facts.append(("Balanced accuracy of types", _figure(types.pooled.counts.balanced_accuracy)))
+    if result.detection is not None:
+        figures = result.detection.pooled.figures
+        facts += [(name, _figure(figures.get(key))) for name, key in _SCORES]
+        facts.append(("Measured on", f"{result.detection.images} images, {result.detection.mm2:.3g} mm²"))
+    if result.curves is not None:
+        facts += [(name, _figure(result.curves.pooled.get(key))) for name, key in _OVER_ALL]
+    if result.types is not None:
+        balanced = result.types.pooled.figures.get("balanced_accuracy")
+        facts.append(("Balanced accuracy of types", _figure(balanced)))
     return facts
 
 
 _SCORES = (("F1", "f1"), ("Precision", "precision"), ("Recall", "recall"))
+_OVER_ALL = (("Average precision", "average_precision"), ("FROC-AUC (0 to 8)", "froc_auc"))
 
 
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def _figure(figure: Interval | None) -> str:
+    """A value with its 95 % interval, where there is one."""
+    if figure is None:
+        return "–"
+    known = not math.isnan(figure.low)
+    return f"{figure.value:.3f}" + (f" ({figure.low:.2f} to {figure.high:.2f})" if known else "")
 
 
 def charts_of(material: Material) -> tuple[Chart, ...]:
@@ -77,7 +88,8 @@ def _curves(measured: Measured, detection: DetectionScore, threshold: float) -> 
         drawn.append(precision_recall_chart(curve, threshold, measured.lowest))
     if rate is not None and len(rate.thresholds):
         drawn.append(froc_chart(rate, measured.lowest))
-    scores = {name: counts_json(row.counts) for name, row in detection.per_domain.items()}
+    rows = {**detection.per_domain, **detection.per_region_type}
+    scores = {name: counts_json(row.counts) for name, row in rows.items()}
     drawn.append(domain_chart(scores))
     return drawn
 

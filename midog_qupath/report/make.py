@@ -17,6 +17,7 @@ from midog_qupath.report.charts import training_charts
 from midog_qupath.report.crops import CROP_UM, crops_of
 from midog_qupath.report.figures import charts_of, run_facts, summary
 from midog_qupath.report.gather import Material, ReportOptions, gather
+from midog_qupath.report.hotspots import Hotspots, hotspots
 from midog_qupath.report.page import Page, Shown, render
 from midog_qupath.report.spots import Gallery, by_class, spread
 from midog_qupath.report.subject import Subject
@@ -69,7 +70,10 @@ def make_report(
     """
     material = gather(subject, store, options, progress)
     galleries = _galleries(material, options.crops, progress)
-    page = _page(material, galleries)
+    counted = None
+    if subject.run is not None and subject.project is not None and store is not None:
+        counted = hotspots(subject.project, store, options.class_map, options.mpp, progress)
+    page = _page(material, galleries, counted)
     html = render(page).encode()
     files.write_bytes(out, html)
     shown = (*galleries.found, *galleries.errors)
@@ -84,7 +88,7 @@ def make_report(
     )
 
 
-def _page(material: Material, galleries: _Galleries) -> Page:
+def _page(material: Material, galleries: _Galleries, counted: Hotspots | None) -> Page:
     subject, card = material.subject, material.card
     model = subject.model
     recorded = {image.entry_id: image.name for image in subject.run.images} if subject.run else {}
@@ -97,6 +101,7 @@ def _page(material: Material, galleries: _Galleries) -> Page:
         detections=detections_table(material),
         galleries=galleries.found,
         errors=galleries.errors,
+        hotspots=counted,
         charts=charts_of(material),
         training=training_charts(read_log(model.parent / "log.csv")) if model else (),
         facts=model_facts(card, files.sha256(model)) if card and model else (),

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from midog_qupath.report.card import Fact
 from midog_qupath.report.charts import Chart
 from midog_qupath.report.spots import Gallery
+
+if TYPE_CHECKING:
+    from midog_qupath.report.hotspots import Hotspots
 
 #: A cell of a table: text, a number, or nothing.
 Cell = str | float | int | None
@@ -66,6 +69,7 @@ class Page:
     detections: Table | None
     galleries: tuple[Shown, ...]
     errors: tuple[Shown, ...]
+    hotspots: Hotspots | None
     charts: tuple[Chart, ...]
     training: tuple[Chart, ...]
     facts: tuple[Fact, ...]
@@ -76,6 +80,11 @@ class Page:
     made: str
     crop_um: float
     saved: tuple[Table, ...] = field(default=())
+
+    @property
+    def intervals(self) -> bool:
+        """Whether a figure of the summary has an interval."""
+        return any(" to " in value for _, value in self.summary)
 
 
 def render(page: Page) -> str:
@@ -107,7 +116,8 @@ def _asset(name: str) -> str:
 
 
 def _data(page: Page) -> dict[str, Any]:
-    tables = [table for table in (page.images, page.detections, *page.saved) if table is not None]
+    counted = page.hotspots.table if page.hotspots else None
+    tables = [table for table in (page.images, page.detections, counted, *page.saved) if table is not None]
     ids = list(page.names)
     order = {entry_id: index for index, entry_id in enumerate(ids)}
     return {
