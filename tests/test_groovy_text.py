@@ -18,16 +18,6 @@ def functions(path: Path) -> dict[str, str]:
     return {found[1]: found[0] for found in FUNCTION.finditer(path.read_text(encoding="utf-8"))}
 
 
-def test_there_are_the_five_scripts() -> None:
-    assert [path.stem for path in SCRIPTS] == [
-        "detect_mitoses",
-        "export_ground_truth",
-        "import_detections",
-        "remove_detections",
-        "review_detections",
-    ]
-
-
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_a_script_says_how_it_is_run_and_needs_nothing_that_qupath_lacks(path: Path) -> None:
     text = path.read_text(encoding="utf-8")

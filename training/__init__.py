@@ -1,0 +1,1 @@
+"""Recipes, and the experiments that compare them."""
