@@ -22,7 +22,6 @@ from midog_qupath.project.classes_file import java_int
 from midog_qupath.project.geometry import ellipse
 from midog_qupath.project.model import ObjectKind, PathClass, PathObject, Plane, Roi, RoiKind
 
-
 _ARTICLE = {ObjectKind.ANNOTATION: "an", ObjectKind.DETECTION: "a"}
 
 
