@@ -184,8 +184,9 @@ Map openWindow(gui, title) {
         cancelled = true
         said.setText('Cancelling...')
         if (process != null) {
+            // By its handle, which leaves the streams open: its last words are read.
             process.descendants().forEach { it.destroy() }
-            process.destroy()
+            process.toHandle().destroy()
         }
     }
     button.setOnAction { cancel() }

@@ -89,7 +89,8 @@ def test_what_the_program_says_and_how_far_it_is_comes_while_it_runs(project: Pr
 def test_a_cancelled_run_changes_nothing_and_the_next_one_completes(project: Project, program: Path) -> None:
     code = """
     def process = null
-    def window = [started: { process = it }, say: { if (it.startsWith('searching')) process.destroy() }]
+    def cancel = { if (it.startsWith('searching')) process.toHandle().destroy() }
+    def window = [started: { process = it }, say: cancel]
     def message = ''
     try {
         script.detect(System.getenv('MIDOG_QUPATH'), project, entry, data, [], window)

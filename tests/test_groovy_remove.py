@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from groovy_project import annotate, change, objects, places, run_script, two_images
 from store_objects import require_same
+from test_main_job import run
 
 from midog_qupath.project.manifest import load_manifests
 from midog_qupath.project.model import ObjectKind, PathClass, PathObject, Project
@@ -60,3 +61,9 @@ def test_what_was_not_saved_did_not_happen(project: Project) -> None:
     assert places(project) == {(50, 50), (100, 100), (250, 50)}
     change(project, (250, 50))
     assert held_for_deleted(project) == {(200, 200), (250, 50)}
+
+
+def test_undo_brings_them_back(project: Project) -> None:
+    run_script(project, "remove_detections.groovy")
+    run("undo", str(project.path), "--store", "native")
+    assert places(project) == {(50, 50), (100, 100), (250, 50)}

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 from groovy_project import annotate, call, objects, places, run_script, two_images
+from test_main_job import run
 
+from midog_qupath.dataset.store import Dataset
 from midog_qupath.project.manifest import load_manifests
 from midog_qupath.project.model import Project
 from midog_qupath.project.ours import Standing, classify
@@ -89,3 +91,24 @@ def test_a_new_run_leaves_what_was_reviewed(project: Project) -> None:
 def test_the_script_itself_runs_without_a_window(project: Project) -> None:
     (ids, _) = run_script(project, "review_detections.groovy")
     assert len(ids) == 4
+
+
+def test_export_takes_what_was_decided_in_qupath(project: Project) -> None:
+    code = """
+    def (atypical, rejected, deleted) = queue()
+    script.decide(hierarchy, atypical, 'Mitosis: Atypical')
+    script.decide(hierarchy, rejected, 'Non-mitosis')
+    hierarchy.removeObjects([deleted], false)
+    places(queue())
+    """
+    assert call(project, "review_detections.groovy", START + code) == [[300, 50]]
+    run("export", str(project.path), "--store", "native")
+    dataset = Dataset.open(project.ours / "dataset")
+    name = project.images[0].name
+    rows = {(round(row.x), round(row.y)): row.label for row in dataset.objects if row.image == name}
+    assert rows == {
+        (200, 200): "Mitosis: Atypical",
+        (50, 50): "Non-mitosis",
+        (100, 100): "Non-mitosis",
+        (310, 310): "Mitosis",
+    }
