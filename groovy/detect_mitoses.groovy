@@ -174,7 +174,7 @@ Map openWindow(gui, title) {
     def box = new VBox(10, said, bar, button)
     box.setPadding(new Insets(15))
     bar.setPrefWidth(400)
-    said.setPrefWidth(400)
+    said.setPrefSize(400, 40)
     said.setWrapText(true)
     def stage = new Stage()
     stage.initOwner(gui.getStage())

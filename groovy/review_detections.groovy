@@ -120,7 +120,7 @@ void openReview(gui, entry, imageData, left, classes) {
     def decided = []   // what undo takes back, last one last
     def at = 0         // place in the queue
     def said = new Label()
-    said.setPrefWidth(420)
+    said.setPrefSize(420, 60)
     said.setWrapText(true)
     def save = {
         try {
@@ -184,7 +184,7 @@ void openReview(gui, entry, imageData, left, classes) {
     def buttons = names.collect { key, text ->
         def button = new Button(text)
         button.setFocusTraversable(false)
-        button.setOnAction { actions[key]() }
+        button.setOnAction { actions[key].call() }
         button
     }
     def row = new HBox(5)
@@ -198,7 +198,7 @@ void openReview(gui, entry, imageData, left, classes) {
     stage.addEventFilter(KeyEvent.KEY_PRESSED) { event ->
         def action = actions[event.getCode().name()]
         if (action != null) {
-            action()
+            action.call()
             event.consume()
         }
     }

@@ -123,8 +123,8 @@ def test_an_error_is_the_programs_own_words(project: Project, program: Path) -> 
 def test_where_the_program_is_looked_for(project: Project, program: Path) -> None:
     folder = program.parent
     code = f"""
-    def memory = [get: {{ key, other -> null }}]
-    def knows = [get: {{ key, other -> '{program}' }}]
+    def memory = new Expando(get: {{ key, other -> null }})
+    def knows = new Expando(get: {{ key, other -> '{program}' }})
     def missing = {{ memory_, environment ->
         try {{
             script.findProgram(memory_, environment)
