@@ -163,7 +163,7 @@ def qupath() -> Check:
             "To work through QuPath itself: paquo get_qupath --install-path DIR 0.6.0, then set "
             "PAQUO_QUPATH_DIR to the folder that it names.",
         )
-    version, why = _start()
+    version, why = qupath_version()
     if version is None:
         return Check(
             "QuPath",
@@ -174,7 +174,7 @@ def qupath() -> Check:
     return Check("QuPath", "ok", f"{version} at {folder}, with its own Java")
 
 
-def _start() -> tuple[str | None, str]:
+def qupath_version() -> tuple[str | None, str]:
     """QuPath's version as its own classes say it, or None and why it does not do."""
     command = [sys.executable, "-c", _ASK_QUPATH]
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID, uuid5
 
@@ -42,16 +43,20 @@ def ids(objects: Iterable[PathObject]) -> frozenset[UUID]:
     return frozenset(found)
 
 
-def require_same(found: Sequence[PathObject], wanted: Sequence[PathObject]) -> None:
+def require_same(
+    found: Sequence[PathObject], wanted: Sequence[PathObject], keeps_metadata: bool = True
+) -> None:
     """Equal objects, whatever their order: id, kind, class, name, numbers, and shape to 0.01 px.
 
-    GeoJSON knows no rectangles, so what a rectangle is called is left out.
+    GeoJSON knows no rectangles, so what a rectangle is called is left out. ``keeps_metadata`` False: only
+    annotations keep theirs, as in QuPath 0.5.
     """
     by_id = {thing.id: thing for thing in found}
     assert len(by_id) == len(found) == len(wanted)
     assert by_id.keys() == {thing.id for thing in wanted}
     for theirs in wanted:
-        require_equal(by_id[theirs.id], theirs)
+        lost = not keeps_metadata and theirs.kind is not ObjectKind.ANNOTATION
+        require_equal(by_id[theirs.id], replace(theirs, metadata={}) if lost else theirs)
 
 
 def require_equal(ours: PathObject, theirs: PathObject) -> None:

@@ -78,7 +78,9 @@ def test_from_images_to_measured_detections(tmp_path: Path) -> None:
     table.write_text("\n".join(["image,x,y,label", *rows]), encoding="utf-8")
     report = midog_qupath.import_labels(project, [table], store="native", whole=True)
     assert sum(len(image.add) for image in report.plan.images) == 6
-    project = midog_qupath.open_project(project.path)
+    project = midog_qupath.open_project(str(project.path))
+    with midog_qupath.open_slide(str(paths[0])) as slide:
+        assert slide.width == 300
     assert midog_qupath.info(project, store="native").data["classes"] == {
         "Mitosis: Atypical": 3,
         "Mitosis: Normal": 3,

@@ -250,6 +250,35 @@ def test_what_went_wrong_is_noticed_and_put_back(project: Project, coco: Path) -
     assert not any("labelled" in entry.metadata for entry in open_project(project.path).images)
 
 
+class _Impatient(NativeStore):
+    """A store whose user presses Ctrl-C at the second image."""
+
+    calls = 0
+
+    def apply(self, entry: ImageEntry, edit: Edit) -> None:
+        _Impatient.calls += 1
+        if _Impatient.calls == 2:
+            raise KeyboardInterrupt
+        super().apply(entry, edit)
+
+
+def test_cancelled_in_the_middle_nothing_is_lost_and_the_next_run_completes(
+    project: Project, coco: Path
+) -> None:
+    before = everything(project)
+    source = LabelSource(read_coco(coco, COCO, Words(ClassMap())), whole=True)
+    with pytest.raises(KeyboardInterrupt):
+        import_into_project(project, lambda: _Impatient(project), source, SILENT)
+    assert not (project.ours / "lock").exists()
+    after = everything(project)
+    require_same(after[0][: len(before[0])], before[0])
+    assert [len(objects) for objects in after] == [len(before[0]) + 2, 0, 0, 0]
+    assert not any(entry.metadata for entry in open_project(project.path).images)
+    code, said = run(project, coco, "--whole")
+    assert (code, said["added"]) == (0, 1)
+    assert [entry.metadata for entry in open_project(project.path).images][:2] == [{"labelled": "whole"}] * 2
+
+
 def test_points_of_a_csv(project: Project, tmp_path: Path) -> None:
     rows = ("003;10.5;20;AMF;a", "003;10.5;20;AMF;b", "003;90;30.25;hard negative;a", "004;9000;5;MF;a")
     path = written(tmp_path / "a.csv", "\n".join(["file;x;y;class;who", *rows]))

@@ -20,7 +20,7 @@ SUFFIXES = PICTURES | TIFFS | SLIDES
 _GENERIC = "generic-tiff"
 
 
-def open_slide(path: Path, args: Sequence[str] = ()) -> FileSlide:
+def open_slide(path: Path | str, args: Sequence[str] = ()) -> FileSlide:
     """Open an image for reading.
 
     Slides of scanner makers go to OpenSlide, also those that end in ``.tif``; any other TIFF to tifffile,
@@ -38,6 +38,7 @@ def open_slide(path: Path, args: Sequence[str] = ()) -> FileSlide:
     SlideError
         Missing, empty, damaged or unsuitable file.
     """
+    path = Path(path)
     _require_file(path)
     _require_first_series(path, args)
     suffix = path.suffix.lower()

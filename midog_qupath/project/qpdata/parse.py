@@ -142,10 +142,10 @@ class Parser:
         return node
 
     def _reference(self, at: int) -> Node:
+        if at + 4 > self._size:
+            self._fail("ends too early or gives a wrong length")
         self._at = at + 4
         index = int.from_bytes(self._data[at : at + 4], "big") - stream.BASE_HANDLE
-        if self._at > self._size:
-            self._fail("ends too early or gives a wrong length")
         if not 0 <= index < len(self._handles):
             self._fail("refers to something that is not there")
         found = self._handles[index]
