@@ -28,7 +28,7 @@ _RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)$", re.IGNORECASE)
 _SAME_PIXELS = frozenset({"uri", "pyramidize"})
 
 
-def open_project(path: Path) -> Project:
+def open_project(path: Path | str) -> Project:
     """Read a project from its ``project.qpproj`` or its folder.
 
     Raises
@@ -36,7 +36,7 @@ def open_project(path: Path) -> Project:
     ProjectError
         No such project, half-written JSON, JSON of something else, or an entry id missing or used twice.
     """
-    file = _project_file(path)
+    file = _project_file(Path(path))
     raw = _read_json(file)
     entries = raw.get("images")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
