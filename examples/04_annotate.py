@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-from midog_qupath.inference.annotate import AnnotateReport, annotate_project
-from midog_qupath.inference.device import choose_device
-from midog_qupath.inference.jobs import AnnotateOptions
-from midog_qupath.models.bundle import load_bundle
-from midog_qupath.models.find import find_model
-from midog_qupath.progress import SILENT
-from midog_qupath.project.qpproj import open_project
-from midog_qupath.project.stores.choose import choose_store
+import midog_qupath
 
 
-def main(path: Path, chosen: Path | None = None) -> AnnotateReport:
+def main(path: str, model: str | None = None) -> None:
     """Search every image and write what is found; a backup is made first, people's objects stay."""
-    project = open_project(path)
-    model, why = find_model(project, chosen)
-    store, reason = choose_store(project, None)
-    bundle = load_bundle(model, choose_device("auto"))
-    report = annotate_project(project, store, bundle, model, AnnotateOptions(), SILENT)
-    print(f"{why}; {reason}")
+    options = midog_qupath.AnnotateOptions(threshold=None)  # the model's own threshold
+    report = midog_qupath.annotate(path, options, model=model)
     for name, count in report.found.items():
         print(f"{count}\t{name}")
     for name, error in report.failed.items():
         print(f"{name}: {error}")
-    return report
+    print(f"Run {report.run.run}, written by {report.run.store}; GeoJSON in {report.sidecars}")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    main(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None)

@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 import cv2
 import pytest
+from dataset_project import label, square
 from doc_blocks import ROOT, TAGS, Block, blocks, disguised, midog_arguments, pages, run
 from inference_standin import painted
 
@@ -23,6 +24,7 @@ import midog_qupath.demo.project
 import midog_qupath.learning.recipe
 from midog_qupath.cli.main import cli
 from midog_qupath.demo.project import generate_project
+from midog_qupath.project.geojson import write_features
 
 #: A training that is over in seconds, for every recipe that a page names.
 TINY = """
@@ -64,8 +66,17 @@ def playground(tmp_path_factory) -> Path:
         cv2.imwrite(str(folder / "crops" / f"{number}.png"), painted(96, 96, [(48, 48)]))
     rows = "image,x,y,label\nviolet-01.png,60,60,mitotic figure\nviolet-01.png,120,90,hard negative\n"
     (folder / "labels.csv").write_text(rows, encoding="utf-8")
+    _annotators(folder)
     generate_project(folder / "other-project", seed=4, count=1, size_px=128, domains=1)
     return folder
+
+
+def _annotators(folder: Path) -> None:
+    """Two people's labels of one image, as GeoJSON; they agree on one figure of two."""
+    for name, second in (("anna", 150.0), ("bert", 30.0)):
+        places = [(60.0, 60.0), (second, 120.0)]
+        things = [label("Mitosis", square(x, y), number + 1) for number, (x, y) in enumerate(places)]
+        write_features(folder / name / "violet-01.geojson", things)
 
 
 @pytest.fixture
