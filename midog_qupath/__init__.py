@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from midog_qupath.dataset.store import Dataset
     from midog_qupath.errors import MidogError
     from midog_qupath.evaluation.project import EvaluateOptions
-    from midog_qupath.inference.annotate import AnnotateOptions
+    from midog_qupath.inference.jobs import AnnotateOptions
     from midog_qupath.models.bundle import Bundle
     from midog_qupath.progress import Progress
     from midog_qupath.project.classes import ClassMap
@@ -85,7 +85,7 @@ __all__ = [
 
 #: Public names that do not come from :mod:`midog_qupath.api`, and where they do.
 _ELSEWHERE = {
-    "AnnotateOptions": "inference.annotate",
+    "AnnotateOptions": "inference.jobs",
     "Bundle": "models.bundle",
     "ClassMap": "project.classes",
     "CountOptions": "counting.count",

@@ -20,10 +20,11 @@ from midog_qupath.dataset.store import Dataset
 from midog_qupath.evaluation.project import EvaluateOptions, evaluate_model, evaluate_run
 from midog_qupath.evaluation.result import EvaluationResult
 from midog_qupath.evaluation.truth import people
-from midog_qupath.inference.annotate import AnnotateOptions, AnnotateReport, annotate_project
+from midog_qupath.inference.annotate import AnnotateReport, annotate_project
 from midog_qupath.inference.crop_files import list_files
 from midog_qupath.inference.crops import CropReport, classify_files
 from midog_qupath.inference.device import choose_device
+from midog_qupath.inference.jobs import AnnotateOptions
 from midog_qupath.learning.recipe import load_recipe
 from midog_qupath.learning.start import starting_model
 from midog_qupath.learning.train import TrainOptions

@@ -22,6 +22,10 @@ class MidogError(Exception):
         self.remedy = remedy
         super().__init__(f"{what} {remedy}")
 
+    def __reduce__(self) -> tuple[type[MidogError], tuple[str, str]]:
+        """Errors travel between processes."""
+        return (type(self), (self.what, self.remedy))
+
 
 class ProjectError(MidogError):
     """The project itself (``project.qpproj`` or its layout) cannot be used."""
@@ -77,3 +81,7 @@ class FormatError(MidogError):
 
 class EvaluationError(MidogError):
     """Nothing can be measured: no ground truth, or no detections of that run."""
+
+
+class ClusterError(MidogError):
+    """A Dask cluster cannot be reached, or its workers die."""

@@ -25,7 +25,8 @@ from midog_qupath.evaluation.predictors import (
 )
 from midog_qupath.evaluation.project import EvaluateOptions, evaluate_model, evaluate_run, find_run
 from midog_qupath.evaluation.truth import collect_truth
-from midog_qupath.inference.annotate import AnnotateOptions, annotate_project
+from midog_qupath.inference.annotate import annotate_project
+from midog_qupath.inference.jobs import AnnotateOptions
 from midog_qupath.progress import SILENT
 from midog_qupath.project.classes import ClassMap
 from midog_qupath.project.geojson import write_features

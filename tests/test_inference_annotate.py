@@ -8,7 +8,8 @@ from inference_standin import painted, painted_project, standin_bundle
 from shapely.geometry import box
 
 from midog_qupath.errors import GeoJsonError, ProjectError, SlideError
-from midog_qupath.inference.annotate import AnnotateOptions, annotate_project
+from midog_qupath.inference.annotate import annotate_project
+from midog_qupath.inference.jobs import AnnotateOptions
 from midog_qupath.progress import SILENT
 from midog_qupath.project.geojson import read_features, write_features
 from midog_qupath.project.model import ObjectKind

@@ -46,7 +46,7 @@ def test_tiled_equals_untiled(figures, width, height, core, batch):
     slide, bundle = ArraySlide(pixels), standin_bundle()
     whole = detect(slide, 0.25, bundle, minimum_probability=0.1, tiling=Tiling(core=512))
     tiled = detect(
-        slide, 0.25, bundle, minimum_probability=0.1, tiling=Tiling(core=core, halo=64, batch_cpu=batch)
+        slide, 0.25, bundle, minimum_probability=0.1, tiling=Tiling(core=core, halo=64, together=batch)
     )
     assert [(d.x, d.y) for d in tiled] == [pytest.approx((d.x, d.y)) for d in whole]
     for a, b in zip(tiled, whole, strict=True):

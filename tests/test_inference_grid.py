@@ -34,8 +34,8 @@ def test_every_pixel_lies_in_exactly_one_core(width, height, tile, halo):
     for t in grid_tiles(width, height, 32 * tile, 32 * halo):
         covered[t.y : t.y + t.height, t.x : t.x + t.width] += 1
         assert t.window_width % 32 == t.window_height % 32 == 0
-        assert t.margin + t.width <= t.window_width
-        assert t.margin + t.height <= t.window_height
+        assert t.left + t.width <= t.window_width
+        assert t.top + t.height <= t.window_height
     assert (covered == 1).all()
 
 

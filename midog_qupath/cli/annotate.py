@@ -60,6 +60,39 @@ if TYPE_CHECKING:
     help="Write mitotic-figures.json of the MIDOG challenge too (millimetres): a .json for one image, else a "
     "folder that gets <image>.json; with the candidates below the threshold.",
 )  # fmt: skip
+@click.option(
+    "--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True,
+    help="What the network computes in; auto: bf16 where the device multiplies it fast, else fp32.",
+)  # fmt: skip
+@click.option(
+    "--batch-size", "batch", type=click.IntRange(1, 256), metavar="N",
+    help="Squares of 1024 x 1024 pixels seen at once; default: 4 to 9, for large jobs found by a trial.",
+)  # fmt: skip
+@click.option(
+    "--workers", type=click.IntRange(0, 64), metavar="N",
+    help="Processes that read slides; default: one for two cores, at most 8.",
+)  # fmt: skip
+@click.option("--tta", is_flag=True, help="Average over four orientations: four times as slow.")
+@click.option(
+    "--compiled", type=click.Path(path_type=Path), metavar="FILE",
+    help="Run the network from this file of `midog-qupath compile`, by OpenVINO or ONNX Runtime.",
+)  # fmt: skip
+@click.option(
+    "--skip-existing", is_flag=True,
+    help="Leave images alone that this model has searched in an earlier run with the same threshold.",
+)  # fmt: skip
+@click.option(
+    "--heatmap", is_flag=True,
+    help="Also write the probabilities of each image as a pyramidal OME-TIFF beside its GeoJSON file.",
+)  # fmt: skip
+@click.option(
+    "--scheduler", metavar="ADDRESS",
+    help="Let a Dask cluster search whole slides, e.g. tcp://host:8786 (pip install midog-qupath[dask]).",
+)  # fmt: skip
+@click.option(
+    "--profile", type=click.Path(path_type=Path), metavar="FILE",
+    help="Write where the time went, stage by stage in seconds, as JSON.",
+)  # fmt: skip
 @click.option("--force", is_flag=True, help="Annotate images coarser than 0.6 µm/px too.")
 @store_option
 @class_map_option
@@ -69,14 +102,18 @@ def command(project: Path, model: Path | None, device: str, store: StoreChoice, 
     """Find mitotic figures in the images of PROJECT and write them into it as detections.
 
     Untouched detections of earlier runs in the searched area are replaced; what a person drew, changed or
-    deleted stays so. GeoJSON files are always written beside the project. Exit code 1 if an image could
-    not be read or written (the others are).
+    deleted stays so. GeoJSON files are always written beside the project. Interrupted (Ctrl-C, a crash), the
+    same command goes on where it was. Exit code 1 if an image could not be read or written (the others are).
     """
     if options["regions"] is not None and options["within"] is not None:
         raise click.UsageError("Give --regions or --within, not both.")
-    as_json = options.pop("as_json")
+    as_json, profile = options.pop("as_json"), options.pop("profile")
     progress = TerminalProgress()
     report = _run(project, model, device, store, options, progress)
+    if profile is not None:
+        from midog_qupath.files import write_json
+
+        write_json(profile, dict(report.profile))
     if as_json:
         print_json(report.as_json())
     else:
@@ -94,8 +131,10 @@ def _run(
     options: dict[str, Any],
     progress: TerminalProgress,
 ) -> AnnotateReport:
-    from midog_qupath.inference.annotate import AnnotateOptions, annotate_project
+    from midog_qupath.inference.annotate import annotate_project
     from midog_qupath.inference.device import choose_device
+    from midog_qupath.inference.jobs import AnnotateOptions
+    from midog_qupath.inference.speed import Speed
     from midog_qupath.models.bundle import load_bundle
     from midog_qupath.models.find import find_model
     from midog_qupath.project.classes import ClassMap
@@ -109,7 +148,8 @@ def _run(
     class_map = ClassMap.parse(options.pop("class_map"))
     if options["regions"] == "":
         options["regions"] = class_map.region
-    chosen = AnnotateOptions(class_map=class_map, **options)
+    speed = Speed(*(options.pop(name) for name in ("precision", "tta", "workers", "batch", "compiled")))
+    chosen = AnnotateOptions(class_map=class_map, speed=speed, **options)
     bundle = load_bundle(found, kind)
     if bundle.card.licence:
         progress.note(bundle.card.licence)

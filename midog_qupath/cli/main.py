@@ -32,6 +32,7 @@ COMMANDS = {
     "report": "One HTML page about a run or a model, with pictures and charts.",
     "doctor": "Whether this computer can do the work, and what to do where it cannot.",
     "scripts": "Copy the scripts for QuPath into the project.",
+    "compile": "A model for CPUs without bf16, run by OpenVINO or ONNX Runtime.",
     "demo": "All of it on a generated project, in minutes, on a CPU.",
 }
 

@@ -13,6 +13,7 @@ label:
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,12 +21,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
 from torch import Tensor, nn
 
 from midog_qupath.dataset.areas import working_downsample
-from midog_qupath.inference.detect import Tiling, plan_tiles
-from midog_qupath.inference.forward import network_device
-from midog_qupath.inference.grid import Tile
+from midog_qupath.inference.detect import CELL_HALO
+from midog_qupath.inference.device import network_device
+from midog_qupath.inference.grid import Tile, cell_tiles, grid_tiles, touching
+from midog_qupath.inference.outline import REACH
 from midog_qupath.inference.read import read_batches
 from midog_qupath.models.bundle import Bundle
 from midog_qupath.models.student import BACKGROUND, MITOSIS, Student
@@ -57,13 +60,20 @@ class Look:
     nuclei: NDArray[np.float64]
 
 
-def look_at(bundle: Bundle, slide: Slide, mpp: float, cell_px: float | None = None) -> Look:
-    """Look at windows spread over the tissue of an image.
+def look_at(
+    bundle: Bundle,
+    slide: Slide,
+    mpp: float,
+    cell_px: float | None = None,
+    tissue: BaseGeometry | None = None,
+) -> Look:
+    """Look at windows spread over the tissue of an image: about six megapixels, however large it is.
 
-    ``mpp``: microns of a slide pixel; ``cell_px``: side in slide pixels of a mosaic's cells.
+    ``mpp``: microns of a slide pixel; ``cell_px``: side in slide pixels of a mosaic's cells; ``tissue``:
+    in slide pixels, where it is known already.
     """
     point = bundle.card.operating_point
-    tiles = _sample(bundle, slide, mpp, cell_px) if point.adapts else []
+    tiles = _sample(bundle, slide, mpp, cell_px, tissue) if point.adapts else []
     statistics = _statistics(bundle, slide, mpp, tiles) if point.statistics_share else ()
     used_to = _mixed(bundle, statistics)
     nuclei = np.zeros(len(_edges()) - 1)
@@ -114,13 +124,19 @@ def _edges() -> NDArray[np.float64]:
     return np.arange(-_LIMIT, _LIMIT + _BIN, _BIN)
 
 
-def _sample(bundle: Bundle, slide: Slide, mpp: float, cell_px: float | None) -> list[Tile]:
+def _sample(
+    bundle: Bundle, slide: Slide, mpp: float, cell_px: float | None, tissue: BaseGeometry | None
+) -> list[Tile]:
     """Windows evenly spread over the tissue, at most as many as the sample may hold."""
     downsample = working_downsample(MicronsPerPixel(mpp))
-    size = (slide.width / downsample, slide.height / downsample)
-    tissue = find_tissue(slide, MicronsPerPixel(mpp))
-    tiling = Tiling(core=_WINDOW, halo=0)
-    tiles = plan_tiles(size, tiling, tissue, downsample, bundle.card.mpp, cell_px)
+    width, height = slide.width / downsample, slide.height / downsample
+    if tissue is None:
+        tissue = find_tissue(slide, MicronsPerPixel(mpp))
+    if cell_px:
+        every = cell_tiles(width, height, cell_px / downsample, CELL_HALO)
+    else:
+        every = grid_tiles(math.ceil(width), math.ceil(height), _WINDOW, 0)
+    tiles = touching(every, tissue, downsample, REACH / bundle.card.mpp)
     most = max(1, _SAMPLE_PX // (tiles[0].window_width * tiles[0].window_height)) if tiles else 0
     if len(tiles) <= most:
         return tiles

@@ -6,64 +6,38 @@ only when all images are done.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import shapely
-from shapely.geometry.base import BaseGeometry
-
+import midog_qupath
 from midog_qupath.detection import Detection
-from midog_qupath.errors import MidogError, ProjectError, SlideError
-from midog_qupath.inference.adapt import Adapter, Look, look_at
-from midog_qupath.inference.areas import Job, area_of_file, cell_side, union_of_areas
+from midog_qupath.errors import MidogError
+from midog_qupath.files import sha256
+from midog_qupath.inference.adapt import Adapter, Look
+from midog_qupath.inference.areas import Job
 from midog_qupath.inference.challenge_files import figures_file, write_detections_mm
-from midog_qupath.inference.detect import detect
-from midog_qupath.inference.forward import CANDIDATE_FLOOR
+from midog_qupath.inference.detect import Runtime
+from midog_qupath.inference.device import device_name, network_device
+from midog_qupath.inference.jobs import AnnotateOptions, plan_jobs, require_some
+from midog_qupath.inference.resume import Unfinished
+from midog_qupath.inference.search import LocalSearcher, Searcher
+from midog_qupath.inference.speed import PROBE_PX, probe_batch
 from midog_qupath.learning.versions import software_versions
 from midog_qupath.models.bundle import Bundle
 from midog_qupath.progress import Progress
 from midog_qupath.project.cases import image_domain
-from midog_qupath.project.classes import ClassMap
 from midog_qupath.project.disk import writing
 from midog_qupath.project.geojson import write_features
-from midog_qupath.project.model import ImageEntry, Project
+from midog_qupath.project.model import Project
 from midog_qupath.project.results import ImageResult, RunReport
 from midog_qupath.project.run import RunInfo, as_path_object, new_run
-from midog_qupath.project.select import select_images
-from midog_qupath.project.stores.base import ProjectStore
 from midog_qupath.project.table import write_run_table
 from midog_qupath.project.write import StoreFactory, preview_detections, write_detections
-from midog_qupath.slides.check import open_entry
-from midog_qupath.slides.mpp import resolve_mpp
-from midog_qupath.slides.tissue import find_tissue
-
-
-@dataclass(frozen=True)
-class AnnotateOptions:
-    """What to search and how to write it.
-
-    ``images``: name patterns, none for all. ``regions``: only inside annotations of this class.
-    ``within``: only inside the areas of this GeoJSON file. ``keep``: leave detections of earlier runs.
-    ``threshold``: mitosis probability instead of the model's own. ``mpp``: microns per pixel of images
-    whose pixel size nobody knows. ``force``: images too coarse for mitoses too. ``challenge``: write the
-    MIDOG challenge's file too (one image), or a folder with one file an image. ``dry_run``: write nothing.
-    """
-
-    images: Sequence[str] = ()
-    class_map: ClassMap = field(default_factory=ClassMap)
-    regions: str | None = None
-    within: Path | None = None
-    sidecar_only: bool = False
-    dry_run: bool = False
-    keep: bool = False
-    threshold: float | None = None
-    mpp: float | None = None
-    force: bool = False
-    challenge: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +50,7 @@ class AnnotateReport:
     sidecars: Path
     options: AnnotateOptions
     unreadable: Mapping[str, MidogError]
+    profile: Mapping[str, object]
 
     @property
     def failed(self) -> dict[str, MidogError]:
@@ -133,130 +108,189 @@ def annotate_project(
     MidogError
         If no image can be searched, or nothing can be written.
     """
-    jobs, unreadable = plan_jobs(project, store_factory, options, progress)
-    run = _new_run(project, bundle, model, options)
-    sidecars = project.ours / "detections" / run.run
-    if not options.dry_run:
-        with writing(sidecars):
-            sidecars.mkdir(parents=True, exist_ok=True)
-    results: list[ImageResult] = []
-    challenge = None if options.dry_run else options.challenge
-    if challenge is not None:
-        figures_file(challenge, "", len(jobs))
-    adapter = _used_to(bundle, jobs, unreadable, progress)
-    jobs = [job for job in jobs if job.entry.name not in unreadable]
-    with progress.task("searching", round(sum(job.mm2 for job in jobs), 3), "mm²") as advance:
-        for job in jobs:
-            try:
-                detections = _search(job, adapter, run.threshold, challenge, advance)
-            except SlideError as error:
-                unreadable[job.entry.name] = error
-                continue
-            results.append(ImageResult(job.entry, detections, job.area, job.pixel.mpp))
-            if not options.dry_run:
-                _write_sidecar(sidecars, results[-1], run)
-    _require_some(results, unreadable)
+    began = time.perf_counter()
+    jobs, unreadable = plan_jobs(project, store_factory, options, progress, bundle)
+    unfinished = Unfinished.of(project, _asked(bundle, options), progress.warn)
     if options.dry_run:
-        report = preview_detections(project, store_factory, results, run, keep=options.keep)
-    else:
-        report = write_detections(
-            project,
-            store_factory,
-            results,
-            run,
-            keep=options.keep,
-            sidecar_only=options.sidecar_only,
-            progress=progress,
-        )
-        write_run_table(project, report.run)
+        unfinished = Unfinished(None, progress.warn)
+    if unfinished.begun:
+        progress.note("Going on where a run of the same command was interrupted.")
+    if options.challenge is not None and not options.dry_run:
+        figures_file(options.challenge, "", len(jobs))
+    runtime, batch, run = _prepare(project, bundle, model, options, jobs, unfinished)
+    output = _Output(project.ours / "detections" / run.run, run, options)
+    output.begin()
+    heatmaps = output.folder if options.heatmap and not options.dry_run else None
+    candidates = options.challenge is not None
+    local = LocalSearcher(bundle, runtime, run.threshold, unfinished, heatmaps, candidates)
+    results = _search(_searcher(local, model, options, batch), jobs, bundle, unreadable, progress, output)
+    require_some(results, unreadable)
+    with runtime.stages.stage("writing"):
+        report = _write(project, store_factory, results, run, options, progress)
+    unfinished.done()
     done = {result.entry.entry_id for result in results}
+    searched = tuple(job for job in jobs if job.entry.entry_id in done)
     return AnnotateReport(
         run=report,
-        jobs=tuple(job for job in jobs if job.entry.entry_id in done),
+        jobs=searched,
         found=_count(results, run),
-        sidecars=sidecars,
+        sidecars=output.folder,
         options=options,
         unreadable=unreadable,
+        profile=_profile(runtime, bundle, options, batch, searched, time.perf_counter() - began),
     )
 
 
-def plan_jobs(
-    project: Project, store_factory: StoreFactory, options: AnnotateOptions, progress: Progress
-) -> tuple[list[Job], dict[str, MidogError]]:
-    """The images to search, and those that cannot be read.
+@dataclass(frozen=True)
+class _Output:
+    """Where each image's result goes as soon as it is there; nowhere in a dry run."""
 
-    Raises
-    ------
-    ProjectError
-        If no image fits the patterns, or none has an area that was asked for.
-    """
-    entries = select_images(project, options.images)
-    within = area_of_file(options.within) if options.within else None
-    jobs: list[Job] = []
-    failed: dict[str, MidogError] = {}
-    empty = 0
-    with store_factory() as store, progress.task("opening", len(entries), "images") as advance:
-        for entry in entries:
-            try:
-                job = _plan(entry, store, within, options)
-            except MidogError as error:
-                failed[entry.name] = error
-            else:
-                empty += job is None
-                jobs += [job] if job else []
-            advance(1)
-    _require_areas(jobs, failed, empty, options, progress)
-    return jobs, failed
+    folder: Path
+    run: RunInfo
+    options: AnnotateOptions
+
+    def begin(self) -> None:
+        if not self.options.dry_run:
+            with writing(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+
+    def take(self, job: Job, found: list[Detection]) -> ImageResult:
+        """The detections among the candidates; the challenge's file holds those below the threshold too."""
+        threshold = self.run.threshold
+        if self.options.challenge is not None and not self.options.dry_run:
+            path = figures_file(self.options.challenge, job.entry.stem, 1)
+            write_detections_mm(path, found, job.pixel.mpp, threshold)
+        kept = [detection for detection in found if detection.mitosis_probability >= threshold]
+        result = ImageResult(job.entry, kept, job.area, job.pixel.mpp)
+        if not self.options.dry_run:
+            _write_sidecar(self.folder, result, self.run)
+        return result
 
 
-def _plan(
-    entry: ImageEntry, store: ProjectStore, within: BaseGeometry | None, options: AnnotateOptions
-) -> Job | None:
-    with open_entry(entry) as slide:
-        pixel = resolve_mpp(entry, slide, options.mpp, options.force)
-        image = shapely.box(0, 0, slide.width, slide.height)
-        cell = cell_side(entry)
-        area = image
-        if within is not None:
-            area = shapely.intersection(image, within)
-        elif options.regions is not None:
-            area = shapely.intersection(image, union_of_areas(store.read(entry), options.regions))
-        searched = area
-        if area is image and cell is None:
-            searched = find_tissue(slide, pixel.mpp)
-    if area.is_empty or area.area == 0:
-        return None
-    return Job(entry, pixel, area, searched, cell)
-
-
-def _require_areas(
-    jobs: Sequence[Job],
-    failed: Mapping[str, MidogError],
-    empty: int,
+def _write(
+    project: Project,
+    store_factory: StoreFactory,
+    results: Sequence[ImageResult],
+    run: RunInfo,
     options: AnnotateOptions,
     progress: Progress,
-) -> None:
-    coarse = [job.entry.name for job in jobs if job.pixel.coarse]
-    if coarse:
-        progress.warn(
-            f"Coarser than 0.35 µm per pixel, figures may be missed: {', '.join(coarse)}. "
-            "The result is marked."
-        )
-    if empty and jobs:
-        progress.note(f"Left alone, because nothing in them is to be searched: {empty} images.")
-    if empty and not jobs and not failed:
-        where = f"annotation of class {options.regions}" if options.regions else f"area of {options.within}"
-        raise ProjectError(f"No image has an {where}.", "Draw one, save in QuPath, and run again.")
-    if failed and not jobs:
-        _require_some((), failed)
+) -> RunReport:
+    if options.dry_run:
+        return preview_detections(project, store_factory, results, run, keep=options.keep)
+    report = write_detections(
+        project,
+        store_factory,
+        results,
+        run,
+        keep=options.keep,
+        sidecar_only=options.sidecar_only,
+        progress=progress,
+    )
+    write_run_table(project, report.run)
+    return report
 
 
-def _require_some(results: Sequence[ImageResult], unreadable: Mapping[str, MidogError]) -> None:
-    if not results and unreadable:
-        first = next(iter(unreadable.values()))
-        raise SlideError(
-            f"None of {len(unreadable)} images could be searched: {first.what}", first.remedy
-        ) from first
+def _asked(bundle: Bundle, options: AnnotateOptions) -> dict[str, object]:
+    """What must be the same for a run to go on where another was interrupted."""
+    speed = options.speed
+    return {
+        "version": midog_qupath.__version__,
+        "model": bundle.sha256,
+        "precision": speed.resolved(bundle),
+        "tta": speed.tta,
+        "batch": speed.batch,
+        "compiled": sha256(speed.compiled) if speed.compiled else None,
+        "images": list(options.images),
+        "classes": str(options.class_map),
+        "regions": options.regions,
+        "within": sha256(options.within) if options.within else None,
+        "threshold": options.threshold,
+        "mpp": options.mpp,
+        "heatmap": options.heatmap,
+        "challenge": options.challenge is not None,
+    }
+
+
+def _prepare(
+    project: Project,
+    bundle: Bundle,
+    model: Path,
+    options: AnnotateOptions,
+    jobs: Sequence[Job],
+    unfinished: Unfinished,
+) -> tuple[Runtime, int | None, RunInfo]:
+    batch, speed = options.speed.batch, options.speed
+    pixels = sum(job.mm2 for job in jobs) * 1e6 / bundle.card.mpp**2
+    if batch is None and pixels > PROBE_PX and not unfinished.begun and options.scheduler is None:
+        batch = probe_batch(bundle, speed.segmenter(bundle))
+    run, batch = unfinished.begin(_new_run(project, bundle, model, options), batch)
+    return speed.runtime(bundle, batch), batch, run
+
+
+def _searcher(local: LocalSearcher, model: Path, options: AnnotateOptions, batch: int | None) -> Searcher:
+    if options.scheduler is None:
+        return local
+    from midog_qupath.inference.cluster import ClusterSearcher, Order
+
+    order = Order(
+        model=str(model.resolve()),
+        model_sha256=local.bundle.sha256,
+        device=network_device(local.bundle).type,
+        speed=options.speed,
+        batch=batch,
+        threshold=local.threshold,
+        heatmaps=local.heatmaps,
+        candidates=local.candidates,
+    )
+    return ClusterSearcher(options.scheduler, order, local.unfinished)
+
+
+def _search(
+    searcher: Searcher,
+    jobs: Sequence[Job],
+    bundle: Bundle,
+    unreadable: dict[str, MidogError],
+    progress: Progress,
+    output: _Output,
+) -> list[ImageResult]:
+    """Search the jobs that can be read. Images of one domain share what the model sees of them first."""
+    looks: dict[str, Look] = {}
+    for job, look in searcher.looks(jobs, progress):
+        if isinstance(look, MidogError):
+            unreadable[job.entry.name] = look
+        else:
+            looks[job.entry.entry_id] = look
+    ready = [job for job in jobs if job.entry.entry_id in looks]
+    adapter = Adapter(bundle, looks, {job.entry.entry_id: image_domain(job.entry) for job in ready})
+    results: list[ImageResult] = []
+    for job, found in searcher.search(ready, adapter, progress):
+        if isinstance(found, MidogError):
+            unreadable[job.entry.name] = found
+        else:
+            results.append(output.take(job, found))
+    return results
+
+
+def _profile(
+    runtime: Runtime,
+    bundle: Bundle,
+    options: AnnotateOptions,
+    batch: int | None,
+    jobs: Sequence[Job],
+    seconds: float,
+) -> dict[str, object]:
+    mm2 = sum(job.mm2 for job in jobs)
+    return {
+        "device": device_name(network_device(bundle).type),
+        "precision": options.speed.resolved(bundle),
+        "batch": batch,
+        "images": len(jobs),
+        "mm2": mm2,
+        "seconds": seconds,
+        "seconds_per_mm2": seconds / mm2 if mm2 else None,
+        "stages": dict(runtime.stages.seconds),
+        "reading_in_processes": runtime.readers.seconds,
+    }
 
 
 def _new_run(project: Project, bundle: Bundle, model: Path, options: AnnotateOptions) -> RunInfo:
@@ -274,50 +308,6 @@ def _new_run(project: Project, bundle: Bundle, model: Path, options: AnnotateOpt
         software=software_versions(),
         calibrated=bundle.card.operating_point.mitosis_calibration is not None,
     )
-
-
-def _used_to(
-    bundle: Bundle, jobs: Sequence[Job], unreadable: dict[str, MidogError], progress: Progress
-) -> Adapter:
-    """The model, used to each image under its entry's id; images of one domain share what they show."""
-    looks: dict[str, Look] = {}
-    with progress.task("looking at the stain", len(jobs), "images") as advance:
-        for job in jobs:
-            try:
-                with open_entry(job.entry) as slide:
-                    looks[job.entry.entry_id] = look_at(bundle, slide, job.pixel.mpp, job.cell_px)
-            except SlideError as error:
-                unreadable[job.entry.name] = error
-            advance(1)
-    return Adapter(bundle, looks, {job.entry.entry_id: image_domain(job.entry) for job in jobs})
-
-
-def _search(
-    job: Job, adapter: Adapter, threshold: float, challenge: Path | None, advance: Callable[[float], None]
-) -> list[Detection]:
-    """Detections from ``threshold`` on; the challenge's file holds the candidates below it too."""
-    bundle = adapter.bundle_for(job.entry.entry_id)
-    if challenge is None:
-        return _detect(job, bundle, threshold, advance)
-    lowest = min(threshold, bundle.calibrated_mitosis(CANDIDATE_FLOOR))
-    found = _detect(job, bundle, lowest, advance)
-    path = figures_file(challenge, job.entry.stem, 1)
-    write_detections_mm(path, found, job.pixel.mpp, threshold)
-    return [detection for detection in found if detection.mitosis_probability >= threshold]
-
-
-def _detect(job: Job, bundle: Bundle, threshold: float, advance: Callable[[float], None]) -> list[Detection]:
-    mm2 = job.mm2
-    with open_entry(job.entry) as slide:
-        return detect(
-            slide,
-            job.pixel.mpp,
-            bundle,
-            job.searched,
-            minimum_probability=threshold,
-            cell_px=job.cell_px,
-            advance=lambda share: advance(share * mm2),
-        )
 
 
 def _write_sidecar(folder: Path, result: ImageResult, run: RunInfo) -> None:

@@ -23,7 +23,8 @@ class Job:
     """One image to search.
 
     ``area`` (slide pixels) is what the run answers for: older detections of ours in it are replaced.
-    ``searched`` is the part of it that can hold figures, the tissue. ``cell_px`` marks a mosaic.
+    ``searched`` is the part of it that can hold figures, the tissue. ``cell_px`` marks a mosaic. ``tissue``
+    is that of the whole image where it was looked for.
     """
 
     entry: ImageEntry
@@ -31,6 +32,7 @@ class Job:
     area: BaseGeometry
     searched: BaseGeometry
     cell_px: float | None
+    tissue: BaseGeometry | None = None
 
     @property
     def mm2(self) -> float:

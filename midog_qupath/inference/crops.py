@@ -21,7 +21,8 @@ from midog_qupath.dataset.areas import working_downsample
 from midog_qupath.errors import ModelError, SlideError
 from midog_qupath.inference.crop_files import SMALLEST_PX, read_crops
 from midog_qupath.inference.detect import CELL_HALO, POSITION_WINDOW, Tiling
-from midog_qupath.inference.forward import atypical_given_mitosis, classify, network_device
+from midog_qupath.inference.device import network_device
+from midog_qupath.inference.forward import atypical_given_mitosis, classify
 from midog_qupath.inference.grid import round_up
 from midog_qupath.models.bundle import Bundle
 from midog_qupath.progress import SILENT, Progress

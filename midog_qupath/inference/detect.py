@@ -1,12 +1,13 @@
-"""Mitotic figures of one image: tiles, network, candidates, one detection an object.
+"""Mitotic figures of one image: windows, network, candidates, one detection an object.
 
-Memory does not grow with the image: two batches of tiles and the candidates found are held.
+Memory does not grow with the image: a few windows and the candidates found are held.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import shapely
@@ -16,37 +17,86 @@ from shapely.geometry.base import BaseGeometry
 
 from midog_qupath.dataset.areas import working_downsample
 from midog_qupath.detection import Detection
-from midog_qupath.inference.forward import CANDIDATE_FLOOR, classify, detect_batch, network_device
-from midog_qupath.inference.grid import Tile, cell_tiles, grid_tiles, round_up, touching
+from midog_qupath.inference.device import network_device
+from midog_qupath.inference.forward import candidate_floor, candidates, classify
+from midog_qupath.inference.grid import SIZE_MULTIPLE, Tile, cell_tiles, round_up, touching
 from midog_qupath.inference.merge import merge
 from midog_qupath.inference.outline import REACH
-from midog_qupath.inference.read import read_batches
+from midog_qupath.inference.plan import Cutting, cut_image
+from midog_qupath.inference.profile import Stages
+from midog_qupath.inference.read import Batch, read_batches
+from midog_qupath.inference.readers import ReaderPool
+from midog_qupath.inference.segment import Frugal, Seen, Segmenter, TorchSegmenter
 from midog_qupath.models.bundle import Bundle
-from midog_qupath.slides.base import Slide
+from midog_qupath.slides.base import FileSlide, Slide
 from midog_qupath.units import MicronsPerPixel
 
 #: Mirrored border around the cell of a mosaic, in working pixels.
 CELL_HALO = 32
 #: Side of the window around a given position, in working pixels.
 POSITION_WINDOW = 192
+#: Largest core where nobody says otherwise: of the reference, and of the faster precisions.
+_CORE, _CORE_FAST = 2048, 3072
+#: Window pixels that small windows are put together up to, on a CPU and elsewhere.
+_TOGETHER_CPU, _TOGETHER = 1_500_000, 12_000_000
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """How an image is cut, in working pixels: largest core, halo, and window pixels in a batch (by device).
+    """How an image is cut, in working pixels; None: as suits model and device.
 
-    The halo must hold the outline of a figure at the core's border (9 um) and what the network needs to
-    see around it.
+    ``core``: largest core of a window. ``halo``: what is seen around a core, at least the outline of a
+    figure at its border (9 um). ``together``: window pixels up to which windows of one size form a batch.
     """
 
-    core: int = 1024
-    halo: int = 64
-    batch_cpu: int = 1_500_000
-    batch_gpu: int = 12_000_000
+    core: int | None = None
+    halo: int | None = None
+    together: int | None = None
+
+    @staticmethod
+    def of_batch(batch: int) -> Tiling:
+        """Windows whose core holds at most ``batch`` squares of 1024 x 1024 pixels."""
+        side = int(1024 * batch**0.5) // SIZE_MULTIPLE * SIZE_MULTIPLE
+        return Tiling(core=side, together=max(1, batch) * 1_500_000)
 
     def batch_pixels(self, device: torch.device) -> int:
-        """Window pixels that go through the network together."""
-        return self.batch_cpu if device.type == "cpu" else self.batch_gpu
+        """Window pixels that go through the network together, where windows are small."""
+        if self.together is not None:
+            return self.together
+        return _TOGETHER_CPU if device.type == "cpu" else _TOGETHER
+
+
+class Memory(Protocol):
+    """What an interrupted search of an image had done."""
+
+    def recall(self, tiles: Sequence[Tile]) -> tuple[int, list[Detection]]:
+        """Number of tiles done and what they gave, if it was these tiles; else 0 and nothing."""
+        ...
+
+    def keep(self, done: int, found: Sequence[Detection], now: bool = False) -> None:
+        """Remember it, at once or when it is time to."""
+        ...
+
+
+class ProbabilityMap(Protocol):
+    """Takes the probabilities of the windows, in any order."""
+
+    def put(self, batch: Batch, seen: Seen) -> None:
+        """Keep the cores of the windows of a batch."""
+        ...
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """With what an image is searched.
+
+    ``segmenter``: makes of a model what is run; ``readers``: who reads; ``stages``: counts the time.
+    """
+
+    segmenter: Callable[[Bundle], Segmenter] = TorchSegmenter
+    tiling: Tiling = Tiling()
+    readers: ReaderPool = field(default_factory=ReaderPool)
+    stages: Stages = field(default_factory=Stages)
 
 
 def _ignore(share: float) -> None:
@@ -62,6 +112,9 @@ def detect(
     minimum_probability: float | None = None,
     cell_px: float | None = None,
     tiling: Tiling | None = None,
+    runtime: Runtime | None = None,
+    memory: Memory | None = None,
+    heatmap: ProbabilityMap | None = None,
     advance: Callable[[float], None] = _ignore,
 ) -> list[Detection]:
     """Detections of one image in slide pixels, most probable first, no two within 7.5 um.
@@ -79,22 +132,81 @@ def detect(
     cell_px
         Side in slide pixels of the cells of a mosaic: no cell sees its neighbours.
     tiling
-        How the image is cut; None: the default.
+        How the image is cut; None: that of the runtime.
+    runtime
+        Precision, readers and so on; None: the reference, fp32 with a thread that reads.
+    memory
+        Where to go on, and where to leave what was done.
+    heatmap
+        Gets every probability.
     advance
         Called with the share done, 1 in all.
     """
+    runtime = runtime or Runtime()
     lowest = bundle.card.threshold if minimum_probability is None else minimum_probability
-    plan = tiling or Tiling()
+    segmenter = Frugal(runtime.segmenter(bundle), bundle.card.halo)
+    plan = _filled(tiling or runtime.tiling, bundle, segmenter.reduce)
     downsample = working_downsample(MicronsPerPixel(mpp))
     size = (slide.width / downsample, slide.height / downsample)
-    tiles = plan_tiles(size, plan, area, downsample, bundle.card.mpp, cell_px)
-    floor = min(CANDIDATE_FLOOR, max(bundle.uncalibrated_mitosis(lowest), 1e-6))
-    found: list[Detection] = []
-    for batch in read_batches(slide, tiles, downsample, plan.batch_pixels(network_device(bundle))):
-        candidates = detect_batch(bundle, batch, size, floor)
-        found += [_to_slide(c, downsample) for c in candidates if c.mitosis_probability >= lowest]
-        advance(len(batch.tiles) / len(tiles))
+    tiles = plan_tiles(size, plan, area, downsample, bundle.card.mpp, cell_px, _alignment(slide, downsample))
+    done, found = memory.recall(tiles) if memory else (0, [])
+    progress = _Shares(tiles, advance)
+    progress.upto(done)
+    stages, floor = runtime.stages, candidate_floor(bundle, lowest)
+    batches = runtime.readers.batches(
+        slide,
+        tiles[done:],
+        downsample,
+        plan.batch_pixels(network_device(bundle)),
+        segmenter.reduce,
+    )
+    try:
+        for batch in stages.waiting("waiting for pixels", batches):
+            new: list[Detection] = []
+            for part, seen in stages.waiting("network", segmenter.each(batch)):
+                new += candidates(bundle, seen, part.tiles, size, floor, lowest, stages)
+                if heatmap:
+                    heatmap.put(part, seen)
+            found += [_to_slide(candidate, downsample) for candidate in new]
+            done += len(batch.tiles)
+            progress.upto(done)
+            if memory:
+                memory.keep(done, found)
+    finally:
+        # What comes here by Ctrl-C or an error goes on from this window.
+        if memory:
+            memory.keep(done, found, now=True)
     return merge(_inside(found, area), mpp)
+
+
+def _filled(tiling: Tiling, bundle: Bundle, reduce: int) -> Tiling:
+    return Tiling(
+        tiling.core if tiling.core is not None else _CORE_FAST if reduce > 1 else _CORE,
+        tiling.halo if tiling.halo is not None else bundle.card.halo,
+        tiling.together,
+    )
+
+
+def _alignment(slide: Slide, downsample: float) -> int:
+    """Cores start where the file's tiles do, where that is possible: fewer are decoded twice."""
+    if downsample != 1 or not isinstance(slide, FileSlide):
+        return SIZE_MULTIPLE
+    return int(np.lcm(int(np.lcm(slide.facts.tile_width, slide.facts.tile_height)), SIZE_MULTIPLE))
+
+
+class _Shares:
+    """Tells the share of all core pixels that is done."""
+
+    def __init__(self, tiles: Sequence[Tile], advance: Callable[[float], None]) -> None:
+        sizes = np.array([0, *(tile.width * tile.height for tile in tiles)], dtype=np.float64)
+        self._shares = np.cumsum(sizes) / max(1.0, sizes.sum())
+        self._advance, self._told = advance, 0
+
+    def upto(self, done: int) -> None:
+        """Tell what is new since the last call."""
+        if done > self._told:
+            self._advance(float(self._shares[done] - self._shares[self._told]))
+            self._told = done
 
 
 def plan_tiles(
@@ -104,14 +216,18 @@ def plan_tiles(
     downsample: float,
     working_mpp: float,
     cell_px: float | None,
+    align: int = SIZE_MULTIPLE,
 ) -> list[Tile]:
     """The tiles that an area needs. ``size``: width, height of the image in working pixels."""
+    assert tiling.core is not None
+    assert tiling.halo is not None
+    # A figure whose centre lies in the area can have its peak a little outside.
+    reach = REACH / working_mpp
     if cell_px:
         tiles = cell_tiles(*size, cell_px / downsample, CELL_HALO)
-    else:
-        tiles = grid_tiles(int(np.ceil(size[0])), int(np.ceil(size[1])), tiling.core, tiling.halo)
-    # A figure whose centre lies in the area can have its peak a little outside.
-    return tiles if area is None else touching(tiles, area, downsample, REACH / working_mpp)
+        return tiles if area is None else touching(tiles, area, downsample, reach)
+    whole = (int(np.ceil(size[0])), int(np.ceil(size[1])))
+    return cut_image(whole, Cutting(tiling.core, tiling.halo, align), area, downsample, reach)
 
 
 def classify_at(
@@ -133,7 +249,7 @@ def classify_at(
     for batch in read_batches(slide, tiles, downsample, Tiling().batch_pixels(network_device(bundle))):
         here = points[done : done + len(batch.tiles)] / downsample
         positions = [
-            (index, y - tile.y + tile.margin, x - tile.x + tile.margin)
+            (index, y - tile.y + tile.top, x - tile.x + tile.left)
             for index, (tile, (x, y)) in enumerate(zip(batch.tiles, here, strict=True))
         ]
         with torch.inference_mode():
@@ -148,10 +264,11 @@ def _tile_at(x: float, y: float, cell: float | None) -> Tile:
     if not cell:
         half = POSITION_WINDOW / 2
         side = POSITION_WINDOW
-        return Tile(x - half, y - half, side, side, 0, side, side)
+        return Tile(x - half, y - half, side, side, 0, 0, side, side)
     side = round(cell)
     window = round_up(side + 2 * CELL_HALO)
-    return Tile(x // cell * cell, y // cell * cell, side, side, CELL_HALO, window, window, mirrored=True)
+    left, top = x // cell * cell, y // cell * cell
+    return Tile(left, top, side, side, CELL_HALO, CELL_HALO, window, window, mirrored=True)
 
 
 def _to_slide(candidate: Detection, downsample: float) -> Detection:

@@ -5,6 +5,12 @@ from __future__ import annotations
 import torch
 
 from midog_qupath.errors import ModelError
+from midog_qupath.models.bundle import Bundle
+
+
+def network_device(bundle: Bundle) -> torch.device:
+    """The device on which the bundle's weights lie."""
+    return next(bundle.network.parameters()).device
 
 
 def choose_device(name: str) -> str:

@@ -21,19 +21,25 @@ SIZE_MULTIPLE = 32
 class Tile:
     """One window: its core starts at ``x``, ``y`` and measures ``width`` x ``height``.
 
-    The window reaches ``margin`` further on the left and upper side and measures ``window_width`` x
-    ``window_height``. ``mirrored``: outside the core its own pixels are reflected (a mosaic's cell, whose
-    neighbours are other tissue) instead of read.
+    The window starts ``left`` and ``top`` before that and measures ``window_width`` x ``window_height``.
+    ``mirrored``: outside the core its own pixels are reflected (a mosaic's cell, whose neighbours are other
+    tissue) instead of read.
     """
 
     x: float
     y: float
     width: int
     height: int
-    margin: int
+    left: int
+    top: int
     window_width: int
     window_height: int
     mirrored: bool = False
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the window."""
+        return self.window_width * self.window_height
 
 
 def grid_tiles(width: int, height: int, tile: int, halo: int) -> list[Tile]:
@@ -45,9 +51,18 @@ def grid_tiles(width: int, height: int, tile: int, halo: int) -> list[Tile]:
     """
     if tile % SIZE_MULTIPLE or halo % SIZE_MULTIPLE or tile <= 0 or halo < 0:
         raise ValueError(f"tile {tile} and halo {halo} must be multiples of {SIZE_MULTIPLE}")
-    across, down = _even(width, tile), _even(height, tile)
+    across, down = even_length(width, tile), even_length(height, tile)
     return [
-        Tile(x, y, min(across, width - x), min(down, height - y), halo, across + 2 * halo, down + 2 * halo)
+        Tile(
+            x,
+            y,
+            min(across, width - x),
+            min(down, height - y),
+            halo,
+            halo,
+            across + 2 * halo,
+            down + 2 * halo,
+        )
         for y in range(0, height, down)
         for x in range(0, width, across)
     ]
@@ -67,7 +82,7 @@ def cell_tiles(width: float, height: float, cell: float, halo: int) -> list[Tile
             core_width, core_height = (
                 max(1, round(min(cell, end - at))) for end, at in ((width, x), (height, y))
             )
-            tiles.append(Tile(x, y, core_width, core_height, halo, window, window, mirrored=True))
+            tiles.append(Tile(x, y, core_width, core_height, halo, halo, window, window, mirrored=True))
     return tiles
 
 
@@ -81,11 +96,12 @@ def touching(tiles: Iterable[Tile], area: BaseGeometry, downsample: float, reach
     return [tile for tile, wanted in zip(listed, hit, strict=True) if wanted]
 
 
-def round_up(length: int) -> int:
-    """The next multiple of 32."""
-    return -(-length // SIZE_MULTIPLE) * SIZE_MULTIPLE
+def round_up(length: int, multiple: int = SIZE_MULTIPLE) -> int:
+    """The next multiple of 32, or of another length."""
+    return -(-length // multiple) * multiple
 
 
-def _even(length: int, largest: int) -> int:
+def even_length(length: int, largest: int, multiple: int = SIZE_MULTIPLE) -> int:
+    """The shortest multiple of ``multiple`` that covers ``length`` in as many pieces as ``largest`` does."""
     count = math.ceil(length / largest)
-    return round_up(math.ceil(length / count))
+    return round_up(math.ceil(length / count), multiple)

@@ -36,14 +36,24 @@ def find_peaks(probability: Tensor, radius: int, floor: float) -> Peaks:
     if not probability.numel() or float(probability.max()) < floor:
         empty = torch.empty((0, 3), dtype=torch.int64, device=probability.device)
         return Peaks(empty, probability.new_empty(0))
-    side = 2 * radius + 1
-    # Two passes of one dimension cost 2 * side comparisons a pixel, one square pass side ** 2.
-    rows = functional.max_pool2d(probability, (side, 1), stride=1, padding=(radius, 0))
-    highest = functional.max_pool2d(rows, (1, side), stride=1, padding=(0, radius))
-    mask = ((probability >= highest) & (probability >= floor)).cpu().numpy()
-    found = [np.insert(_central_pixels(image), 0, index, axis=1) for index, image in enumerate(mask)]
+    mask = (probability >= _highest_within(probability, radius)) & (probability >= floor)
+    found = [
+        np.insert(_central_pixels(image), 0, index, axis=1) for index, image in enumerate(mask.cpu().numpy())
+    ]
     where = torch.from_numpy(np.concatenate(found)).to(probability.device)
     return Peaks(where, probability[where[:, 0], where[:, 1], where[:, 2]])
+
+
+def _highest_within(probability: Tensor, radius: int) -> Tensor:
+    """(B, H, W) the highest value within ``radius`` rows and columns of each pixel."""
+    side = 2 * radius + 1
+    if probability.device.type == "cpu":
+        # The same on a CPU, many times as fast.
+        kernel = np.ones((side, side), np.uint8)
+        return torch.from_numpy(np.stack([cv2.dilate(image, kernel) for image in probability.numpy()]))
+    # Two passes of one dimension cost 2 * side comparisons a pixel, one square pass side ** 2.
+    rows = functional.max_pool2d(probability, (side, 1), stride=1, padding=(radius, 0))
+    return functional.max_pool2d(rows, (1, side), stride=1, padding=(0, radius))
 
 
 def windows_around(probability: Tensor, where: Tensor, reach: int) -> Tensor:

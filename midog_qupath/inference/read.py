@@ -1,48 +1,88 @@
-"""Pixels of tiles, read one batch ahead of the network."""
+"""Pixels of tiles, read ahead of the network."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from midog_qupath.inference.grid import Tile
 from midog_qupath.slides.base import RgbArray, Slide
 
+#: uint8, or uint16 where they are sums.
+Pixels: TypeAlias = NDArray[Any]
+
 
 class Batch(NamedTuple):
-    """Tiles of one window size and their pixels, (B, H, W, 3) uint8."""
+    """Tiles of one window size and their pixels, (B, H, W, 3) uint8.
+
+    ``reduce``: the pixels are sums over squares of so many working pixels instead, uint16 where more than 1.
+    """
 
     tiles: Sequence[Tile]
-    pixels: NDArray[np.uint8]
+    pixels: Pixels
+    reduce: int = 1
 
 
 def read_tile(slide: Slide, tile: Tile, downsample: float) -> RgbArray:
     """(window_height, window_width, 3) pixels of a tile; white past the image, mirrored where it says so."""
     if not tile.mirrored:
-        x, y = (tile.x - tile.margin) * downsample, (tile.y - tile.margin) * downsample
+        x, y = (tile.x - tile.left) * downsample, (tile.y - tile.top) * downsample
         return slide.read(x, y, tile.window_width, tile.window_height, downsample)
     core = slide.read(tile.x * downsample, tile.y * downsample, tile.width, tile.height, downsample)
-    right = tile.window_width - tile.margin - tile.width
-    below = tile.window_height - tile.margin - tile.height
-    return np.pad(core, ((tile.margin, below), (tile.margin, right), (0, 0)), mode="reflect")
+    right = tile.window_width - tile.left - tile.width
+    below = tile.window_height - tile.top - tile.height
+    return np.pad(core, ((tile.top, below), (tile.left, right), (0, 0)), mode="reflect")
 
 
-def read_batches(slide: Slide, tiles: Sequence[Tile], downsample: float, pixels: int) -> Iterator[Batch]:
+def group_tiles(tiles: Sequence[Tile], pixels: int) -> list[list[Tile]]:
+    """Neighbours in the order given that have windows of one size, about ``pixels`` of them together."""
+    groups: list[list[Tile]] = []
+    for tile in tiles:
+        last = groups[-1] if groups else []
+        alike = last and (last[0].window_width, last[0].window_height) == (
+            tile.window_width,
+            tile.window_height,
+        )
+        if alike and (len(last) + 1) * tile.pixels <= pixels:
+            last.append(tile)
+        else:
+            groups.append([tile])
+    return groups
+
+
+def read_group(slide: Slide, tiles: Sequence[Tile], downsample: float, reduce: int = 1) -> Pixels:
+    """(B, H, W, 3) pixels of tiles of one window size, summed over squares of ``reduce`` pixels."""
+    return np.stack([_reduced(read_tile(slide, tile, downsample), reduce) for tile in tiles])
+
+
+def _reduced(pixels: RgbArray, by: int) -> Pixels:
+    """Sums, not averages: those would be rounded, and the network sees it."""
+    if by == 1:
+        return pixels
+    height, width = pixels.shape[:2]
+    # The average of pixels times by ** 2 is their sum, exactly.
+    wide = np.multiply(pixels, by**2, dtype=np.uint16)
+    return np.asarray(cv2.resize(wide, (width // by, height // by), interpolation=cv2.INTER_AREA))
+
+
+def read_batches(
+    slide: Slide, tiles: Sequence[Tile], downsample: float, pixels: int, reduce: int = 1
+) -> Iterator[Batch]:
     """Batches of about ``pixels`` window pixels, each read while the one before is worked on.
 
     One reader thread: a slide is not used by two threads at once, and no more than two batches are held.
     """
-    if not tiles:
+    groups = group_tiles(tiles, pixels)
+    if not groups:
         return
-    size = max(1, pixels // (tiles[0].window_width * tiles[0].window_height))
-    groups = [tiles[start : start + size] for start in range(0, len(tiles), size)]
 
     def read(group: Sequence[Tile]) -> Batch:
-        return Batch(group, np.stack([read_tile(slide, tile, downsample) for tile in group]))
+        return Batch(group, read_group(slide, group, downsample, reduce), reduce)
 
     with ThreadPoolExecutor(max_workers=1) as reader:
         waiting = reader.submit(read, groups[0])

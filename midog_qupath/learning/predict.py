@@ -94,7 +94,8 @@ def _flip_averaged(network: Student, images: Tensor, flips: int) -> Tensor:
 
 
 def _put(result: NDArray[np.float16], tile: Tile, value: NDArray[np.float16], stride: int) -> None:
-    y, x, margin = round(tile.y) // stride, round(tile.x) // stride, tile.margin // stride
+    y, x = round(tile.y) // stride, round(tile.x) // stride
+    top, left = tile.top // stride, tile.left // stride
     height = min(-(-tile.height // stride), result.shape[1] - y)
     width = min(-(-tile.width // stride), result.shape[2] - x)
-    result[:, y : y + height, x : x + width] = value[:, margin : margin + height, margin : margin + width]
+    result[:, y : y + height, x : x + width] = value[:, top : top + height, left : left + width]

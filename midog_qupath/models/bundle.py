@@ -88,6 +88,9 @@ class BundleCard(BaseModel):
     created: str
     network: NetworkConfig
     mpp: float = WORKING_MPP
+    #: Working pixels around a window's core that the network must see for its answer to be the same as for
+    #: the whole image.
+    halo: int = Field(default=128, ge=0, multiple_of=32)
     classes: tuple[str, ...] = ("background", "normal nucleus", "hard negative", "mitotic figure")
     mean: tuple[float, float, float] = (0.72, 0.56, 0.70)
     std: tuple[float, float, float] = (0.20, 0.22, 0.17)

@@ -110,7 +110,11 @@ class Student(nn.Module):
         """
         if self.config.reduce > 1:
             images = nn.functional.avg_pool2d(images, self.config.reduce)
-        encoded = self.encoder(images.to(dtype=self.head.weight.dtype))
+        return self.segment(images)
+
+    def segment(self, reduced: Tensor) -> StudentOutput:
+        """:meth:`forward` for images that are already averaged over squares of ``reduce`` pixels."""
+        encoded = self.encoder(reduced.to(dtype=self.head.weight.dtype))
         decoded = self.decoder(encoded)
         features = (decoded, *(encoded[level] for level in _CLASSIFIER_LEVELS))
         return StudentOutput(self.head(decoded), features)
