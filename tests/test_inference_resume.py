@@ -1,4 +1,4 @@
-"""Interrupted runs: what was done is not done again, and the result is that of an uninterrupted one."""
+"""Interrupted runs: nothing is done twice, and the result is that of a run that was not interrupted."""
 
 from __future__ import annotations
 

@@ -6,10 +6,9 @@ only when all images are done.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +23,6 @@ from midog_qupath.inference.areas import Job
 from midog_qupath.inference.challenge_files import figures_file, write_detections_mm
 from midog_qupath.inference.detect import Runtime
 from midog_qupath.inference.device import device_name, network_device
-from midog_qupath.inference.forward import CANDIDATE_FLOOR
 from midog_qupath.inference.jobs import AnnotateOptions, plan_jobs, require_some
 from midog_qupath.inference.resume import Unfinished
 from midog_qupath.inference.search import LocalSearcher, Searcher
@@ -110,33 +108,22 @@ def annotate_project(
     MidogError
         If no image can be searched, or nothing can be written.
     """
-    if not options.dry_run:
-        unfinished = Unfinished.of(project, _asked(bundle, options), progress.warn)
-        return _annotate(project, store_factory, bundle, model, options, unfinished, progress)
-    with tempfile.TemporaryDirectory(prefix="midog-qupath-") as folder:
-        unfinished = Unfinished(Path(folder), progress.warn)
-        return _annotate(project, store_factory, bundle, model, options, unfinished, progress)
-
-
-def _annotate(
-    project: Project,
-    store_factory: StoreFactory,
-    bundle: Bundle,
-    model: Path,
-    options: AnnotateOptions,
-    unfinished: Unfinished,
-    progress: Progress,
-) -> AnnotateReport:
     began = time.perf_counter()
     jobs, unreadable = plan_jobs(project, store_factory, options, progress, bundle)
+    unfinished = Unfinished.of(project, _asked(bundle, options), progress.warn)
+    if options.dry_run:
+        unfinished = Unfinished(None, progress.warn)
     if unfinished.begun:
         progress.note("Going on where a run of the same command was interrupted.")
+    if options.challenge is not None and not options.dry_run:
+        figures_file(options.challenge, "", len(jobs))
     runtime, batch, run = _prepare(project, bundle, model, options, jobs, unfinished)
-    record = _Record(project.ours / "detections" / run.run, run, options)
-    record.begin(len(jobs))
-    local = LocalSearcher(bundle, runtime, record.lowest(bundle), unfinished, record.heatmaps)
-    searcher = _searcher(local, model, options, batch)
-    results = _search(searcher, jobs, bundle, unreadable, progress, record.keep)
+    output = _Output(project.ours / "detections" / run.run, run, options)
+    output.begin()
+    heatmaps = output.folder if options.heatmap and not options.dry_run else None
+    candidates = options.challenge is not None
+    local = LocalSearcher(bundle, runtime, run.threshold, unfinished, heatmaps, candidates)
+    results = _search(_searcher(local, model, options, batch), jobs, bundle, unreadable, progress, output)
     require_some(results, unreadable)
     with runtime.stages.stage("writing"):
         report = _write(project, store_factory, results, run, options, progress)
@@ -147,7 +134,7 @@ def _annotate(
         run=report,
         jobs=searched,
         found=_count(results, run),
-        sidecars=record.folder,
+        sidecars=output.folder,
         options=options,
         unreadable=unreadable,
         profile=_profile(runtime, bundle, options, batch, searched, time.perf_counter() - began),
@@ -155,49 +142,28 @@ def _annotate(
 
 
 @dataclass(frozen=True)
-class _Record:
-    """What is written of each image as soon as it is searched; nothing in a dry run."""
+class _Output:
+    """Where each image's result goes as soon as it is there; nowhere in a dry run."""
 
     folder: Path
     run: RunInfo
     options: AnnotateOptions
 
-    @property
-    def heatmaps(self) -> Path | None:
-        """Where probability maps go."""
-        return self.folder if self.options.heatmap and not self.options.dry_run else None
-
-    @property
-    def challenge(self) -> Path | None:
-        """Where the challenge's files go."""
-        return None if self.options.dry_run else self.options.challenge
-
-    def lowest(self, bundle: Bundle) -> float:
-        """The mitosis probability from which candidates are wanted: the challenge's file holds weak ones."""
-        if self.challenge is None:
-            return self.run.threshold
-        return min(self.run.threshold, bundle.calibrated_mitosis(CANDIDATE_FLOOR))
-
-    def begin(self, images: int) -> None:
-        """Make the folder; FormatError if several images were to go into one file of the challenge."""
-        if self.challenge is not None:
-            figures_file(self.challenge, "", images)
+    def begin(self) -> None:
         if not self.options.dry_run:
             with writing(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
 
-    def keep(self, job: Job, found: Sequence[Detection]) -> ImageResult:
-        """Write what was found in an image; the result holds what reaches the threshold."""
-        if self.challenge is not None:
-            path = figures_file(self.challenge, job.entry.stem, 1)
-            write_detections_mm(path, found, job.pixel.mpp, self.run.threshold)
-        strong = [one for one in found if one.mitosis_probability >= self.run.threshold]
-        result = ImageResult(job.entry, strong, job.area, job.pixel.mpp)
+    def take(self, job: Job, found: list[Detection]) -> ImageResult:
+        """The detections among the candidates; the challenge's file holds those below the threshold too."""
+        threshold = self.run.threshold
+        if self.options.challenge is not None and not self.options.dry_run:
+            path = figures_file(self.options.challenge, job.entry.stem, 1)
+            write_detections_mm(path, found, job.pixel.mpp, threshold)
+        kept = [detection for detection in found if detection.mitosis_probability >= threshold]
+        result = ImageResult(job.entry, kept, job.area, job.pixel.mpp)
         if not self.options.dry_run:
-            # The writer writes the same file again: this one is the record of a run that is cut short.
-            path = self.folder / f"{job.entry.stem}.geojson"
-            with writing(path):
-                write_features(path, list(_objects(result, self.run)))
+            _write_sidecar(self.folder, result, self.run)
         return result
 
 
@@ -239,9 +205,9 @@ def _asked(bundle: Bundle, options: AnnotateOptions) -> dict[str, object]:
         "regions": options.regions,
         "within": sha256(options.within) if options.within else None,
         "threshold": options.threshold,
-        "challenge": options.challenge is not None,
         "mpp": options.mpp,
         "heatmap": options.heatmap,
+        "challenge": options.challenge is not None,
     }
 
 
@@ -274,6 +240,7 @@ def _searcher(local: LocalSearcher, model: Path, options: AnnotateOptions, batch
         batch=batch,
         threshold=local.threshold,
         heatmaps=local.heatmaps,
+        candidates=local.candidates,
     )
     return ClusterSearcher(options.scheduler, order, local.unfinished)
 
@@ -284,7 +251,7 @@ def _search(
     bundle: Bundle,
     unreadable: dict[str, MidogError],
     progress: Progress,
-    keep: Callable[[Job, Sequence[Detection]], ImageResult],
+    output: _Output,
 ) -> list[ImageResult]:
     """Search the jobs that can be read. Images of one domain share what the model sees of them first."""
     looks: dict[str, Look] = {}
@@ -300,7 +267,7 @@ def _search(
         if isinstance(found, MidogError):
             unreadable[job.entry.name] = found
         else:
-            results.append(keep(job, found))
+            results.append(output.take(job, found))
     return results
 
 
@@ -339,7 +306,15 @@ def _new_run(project: Project, bundle: Bundle, model: Path, options: AnnotateOpt
         atypical_threshold=bundle.card.atypical_threshold if bundle.card.has_atypical else None,
         class_map=options.class_map,
         software=software_versions(),
+        calibrated=bundle.card.operating_point.mitosis_calibration is not None,
     )
+
+
+def _write_sidecar(folder: Path, result: ImageResult, run: RunInfo) -> None:
+    # The writer writes the same file again: this one is the record of a run that is cut short.
+    path = folder / f"{result.entry.stem}.geojson"
+    with writing(path):
+        write_features(path, list(_objects(result, run)))
 
 
 def _objects(result: ImageResult, run: RunInfo) -> Iterator[Any]:

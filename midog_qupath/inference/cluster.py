@@ -38,6 +38,7 @@ class Order:
     batch: int | None
     threshold: float
     heatmaps: Path | None
+    candidates: bool
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def _look(order: Order, job: Job) -> Look | MidogError:
 
 
 def _search(
-    order: Order, job: Job, seen: Look, nuclei_log_odds: float, unfinished: Path
+    order: Order, job: Job, seen: Look, nuclei_log_odds: float, unfinished: Path | None
 ) -> list[Detection] | MidogError:
     try:
         bundle = _bundle(order)
@@ -123,7 +124,7 @@ def _search(
         return error
     adapter = _Known(bundle, {job.entry.entry_id: seen}, {job.entry.entry_id: ""}, nuclei_log_odds)
     log = Unfinished(unfinished, lambda message: None)
-    searcher = LocalSearcher(bundle, runtime, order.threshold, log, order.heatmaps)
+    searcher = LocalSearcher(bundle, runtime, order.threshold, log, order.heatmaps, order.candidates)
     ((_, found),) = searcher.search([job], adapter, SILENT)
     return found
 

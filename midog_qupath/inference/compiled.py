@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from midog_qupath import files
 from midog_qupath.errors import ModelError
+from midog_qupath.inference.read import Pixels
 from midog_qupath.inference.segment import Normalise, Precision, Seen, Segmenter, mitosis_probability
 from midog_qupath.models.bundle import Bundle
 from midog_qupath.models.fast import run_only
@@ -95,14 +95,12 @@ class CompiledSegmenter:
 
     reduce: int
 
-    def __init__(
-        self, bundle: Bundle, run: Callable[[NDArray[np.float32]], list[NDArray[np.float32]]]
-    ) -> None:
+    def __init__(self, bundle: Bundle, run: Callable[[Any], list[Any]]) -> None:
         self.reduce = bundle.card.network.reduce
         self._run = run
         self._normalise = Normalise(bundle, torch.float32, torch.device("cpu"))
 
-    def __call__(self, pixels: NDArray[np.uint8]) -> Seen:
+    def __call__(self, pixels: Pixels) -> Seen:
         """See :class:`Segmenter`."""
         images = np.ascontiguousarray(self._normalise(pixels).numpy())
         logits, *features = (torch.from_numpy(output) for output in self._run(images))

@@ -34,8 +34,8 @@ class AnnotateOptions:
     ``threshold``: mitosis probability instead of the model's own. ``mpp``: microns per pixel of images
     whose pixel size nobody knows. ``force``: images too coarse for mitoses too. ``skip_existing``: leave
     images alone that a finished run of the same model and threshold has searched. ``heatmap``: also write
-    probabilities as images. ``scheduler``: address of a Dask cluster that does the work. ``challenge``: write
-    the MIDOG challenge's file too (one image), or a folder with one file an image. ``dry_run``: write
+    probabilities as images. ``scheduler``: address of a Dask cluster that does the work. ``challenge``:
+    write the MIDOG challenge's file too (one image), or a folder with one file an image. ``dry_run``: write
     nothing.
     """
 
@@ -44,6 +44,7 @@ class AnnotateOptions:
     regions: str | None = None
     within: Path | None = None
     sidecar_only: bool = False
+    dry_run: bool = False
     keep: bool = False
     threshold: float | None = None
     mpp: float | None = None
@@ -53,7 +54,6 @@ class AnnotateOptions:
     heatmap: bool = False
     scheduler: str | None = None
     challenge: Path | None = None
-    dry_run: bool = False
 
 
 def plan_jobs(

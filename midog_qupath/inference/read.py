@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
@@ -13,15 +13,18 @@ from numpy.typing import NDArray
 from midog_qupath.inference.grid import Tile
 from midog_qupath.slides.base import RgbArray, Slide
 
+#: uint8, or uint16 where they are sums.
+Pixels: TypeAlias = NDArray[Any]
+
 
 class Batch(NamedTuple):
     """Tiles of one window size and their pixels, (B, H, W, 3) uint8.
 
-    ``reduce``: the pixels are averages of squares of so many working pixels.
+    ``reduce``: the pixels are sums over squares of so many working pixels instead, uint16 where more than 1.
     """
 
     tiles: Sequence[Tile]
-    pixels: NDArray[np.uint8]
+    pixels: Pixels
     reduce: int = 1
 
 
@@ -52,16 +55,19 @@ def group_tiles(tiles: Sequence[Tile], pixels: int) -> list[list[Tile]]:
     return groups
 
 
-def read_group(slide: Slide, tiles: Sequence[Tile], downsample: float, reduce: int = 1) -> NDArray[np.uint8]:
-    """(B, H, W, 3) pixels of tiles of one window size, averaged over squares of ``reduce`` pixels."""
+def read_group(slide: Slide, tiles: Sequence[Tile], downsample: float, reduce: int = 1) -> Pixels:
+    """(B, H, W, 3) pixels of tiles of one window size, summed over squares of ``reduce`` pixels."""
     return np.stack([_reduced(read_tile(slide, tile, downsample), reduce) for tile in tiles])
 
 
-def _reduced(pixels: RgbArray, by: int) -> RgbArray:
+def _reduced(pixels: RgbArray, by: int) -> Pixels:
+    """Sums, not averages: those would be rounded, and the network sees it."""
     if by == 1:
         return pixels
     height, width = pixels.shape[:2]
-    return np.asarray(cv2.resize(pixels, (width // by, height // by), interpolation=cv2.INTER_AREA))
+    # The average of pixels times by ** 2 is their sum, exactly.
+    wide = np.multiply(pixels, by**2, dtype=np.uint16)
+    return np.asarray(cv2.resize(wide, (width // by, height // by), interpolation=cv2.INTER_AREA))
 
 
 def read_batches(

@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from multiprocessing.shared_memory import SharedMemory
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from midog_qupath.errors import MidogError, SlideError
 from midog_qupath.inference.grid import Tile
-from midog_qupath.inference.read import Batch, group_tiles, read_batches, read_group
+from midog_qupath.inference.read import Batch, Pixels, group_tiles, read_batches, read_group
 from midog_qupath.slides.base import FileSlide, Slide
 
 #: Windows that each process may have read ahead.
@@ -84,7 +84,8 @@ class ReaderPool:
                 self.close()
 
     def _in_order(self, groups: Sequence[list[Tile]], task: _Slide) -> Iterator[Batch]:
-        largest = max(len(group) * group[0].pixels for group in groups) * 3 // task.reduce**2
+        size = (2 if task.reduce > 1 else 1) * 3
+        largest = max(len(group) * group[0].pixels for group in groups) * size // task.reduce**2
         readers = self._readers
         for reader in readers:
             reader.begin(task, largest)
@@ -158,7 +159,7 @@ class _Reader:
         self._pending.append(_Read(tiles, slot))
         self._send(self._pending[-1])
 
-    def answer(self) -> tuple[NDArray[np.uint8], float]:
+    def answer(self) -> tuple[Pixels, float]:
         """The pixels first asked for, and the seconds they took."""
         while True:
             try:
@@ -170,7 +171,8 @@ class _Reader:
         if isinstance(answer, _Failed):
             raise SlideError(answer.what, answer.remedy)
         assert self._begin is not None
-        flat = _view(self._memory, asked.slot * self._begin.slot_bytes, math.prod(answer.shape))
+        kind = np.uint16 if self._begin.task.reduce > 1 else np.uint8
+        flat = _view(self._memory, asked.slot * self._begin.slot_bytes, math.prod(answer.shape), kind)
         return flat.reshape(answer.shape), answer.seconds
 
     def _send(self, message: object) -> None:
@@ -211,10 +213,10 @@ class _Reader:
         self._memory = None
 
 
-def _view(memory: SharedMemory | None, start: int, count: int) -> NDArray[np.uint8]:
+def _view(memory: SharedMemory | None, start: int, count: int, kind: DTypeLike) -> NDArray[Any]:
     assert memory is not None
     assert memory.buf is not None
-    return np.frombuffer(memory.buf, dtype=np.uint8, count=count, offset=start)
+    return np.frombuffer(memory.buf, dtype=kind, count=count, offset=start)
 
 
 @dataclass(frozen=True)
@@ -282,5 +284,6 @@ def _read(state: _State, asked: _Read) -> _Done | _Failed:
         return _Failed(error.what, error.remedy)
     except (OSError, MemoryError) as error:
         return _Failed(f"{task.path} cannot be read ({error}).", "See whether its disk is still there.")
-    _view(state.memory, asked.slot * state.slot_bytes, pixels.size)[:] = pixels.reshape(-1)
+    start = asked.slot * state.slot_bytes
+    _view(state.memory, start, pixels.size, pixels.dtype)[:] = pixels.reshape(-1)
     return _Done(pixels.shape, time.perf_counter() - began)

@@ -35,9 +35,12 @@ _EVERY = 10.0
 
 @dataclass(frozen=True)
 class Unfinished:
-    """The folder of a run that is under way; ``warn`` is told once where it cannot be written."""
+    """The folder of a run that is under way, None to keep nothing.
 
-    folder: Path
+    ``warn`` is told where it cannot be written.
+    """
+
+    folder: Path | None
     warn: Callable[[str], None]
 
     @classmethod
@@ -48,6 +51,8 @@ class Unfinished:
 
     def begin(self, run: RunInfo, batch: int | None) -> tuple[RunInfo, int | None]:
         """The run under its first name and with its first batch size, if it was begun before."""
+        if self.folder is None:
+            return run, batch
         path = self.folder / "run.json"
         known = _json(path)
         if known is not None:
@@ -62,18 +67,23 @@ class Unfinished:
     @property
     def begun(self) -> bool:
         """Whether there is something to go on from."""
-        return (self.folder / "run.json").is_file()
+        return self.folder is not None and (self.folder / "run.json").is_file()
 
     def done(self) -> None:
         """Nothing is unfinished any more."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
-    def image(self, entry: ImageEntry) -> ImageLog:
+    def image(self, entry: ImageEntry) -> ImageLog | None:
         """The log of one image."""
+        if self.folder is None:
+            return None
         return ImageLog(self.folder / f"{entry.entry_id}.log", identity(entry), self.warn)
 
     def look(self, entry: ImageEntry, make: Callable[[], Look]) -> Look:
         """What the model saw of an image when it got used to it: from before, else made and kept."""
+        if self.folder is None:
+            return make()
         path = self.folder / f"{entry.entry_id}.npz"
         kept = _read_look(path, identity(entry))
         if kept is not None:

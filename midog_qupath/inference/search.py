@@ -13,6 +13,7 @@ from midog_qupath.errors import MidogError, SlideError
 from midog_qupath.inference.adapt import Adapter, Look, look_at
 from midog_qupath.inference.areas import Job
 from midog_qupath.inference.detect import Runtime, detect
+from midog_qupath.inference.forward import CANDIDATE_FLOOR
 from midog_qupath.inference.heatmap import HeatMap
 from midog_qupath.inference.resume import Unfinished
 from midog_qupath.models.bundle import Bundle
@@ -37,13 +38,17 @@ class Searcher(Protocol):
 
 @dataclass(frozen=True)
 class LocalSearcher:
-    """In this process. ``heatmaps``: folder for probability maps, None for none."""
+    """In this process.
+
+    ``heatmaps``: folder for probability maps, None for none. ``candidates``: also those below the threshold.
+    """
 
     bundle: Bundle
     runtime: Runtime
     threshold: float
     unfinished: Unfinished
     heatmaps: Path | None = None
+    candidates: bool = False
 
     def looks(self, jobs: Sequence[Job], progress: Progress) -> Iterator[tuple[Job, Look | MidogError]]:
         """See :class:`Searcher`."""
@@ -83,7 +88,7 @@ class LocalSearcher:
                             job.pixel.mpp,
                             bundle,
                             job.searched,
-                            minimum_probability=self.threshold,
+                            minimum_probability=self._lowest(bundle),
                             cell_px=job.cell_px,
                             runtime=self.runtime,
                             memory=self.unfinished.image(job.entry),
@@ -96,8 +101,13 @@ class LocalSearcher:
                     yield job, as_slide_error(job, error)
                     tell(1 - told)
 
+    def _lowest(self, bundle: Bundle) -> float:
+        if not self.candidates:
+            return self.threshold
+        return min(self.threshold, bundle.calibrated_mitosis(CANDIDATE_FLOOR))
+
     def _heatmap(self, job: Job, size: tuple[int, int]) -> HeatMap | None:
-        if self.heatmaps is None:
+        if self.heatmaps is None or self.unfinished.folder is None:
             return None
         downsample = working_downsample(job.pixel.mpp)
         scratch = self.unfinished.folder / f"{job.entry.entry_id}.heat"

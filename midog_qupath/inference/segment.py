@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, NamedTuple, Protocol, TypeAlias, cast
 
-import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from midog_qupath.errors import ModelError
 from midog_qupath.inference.device import network_device
 from midog_qupath.inference.grid import Tile, round_up
-from midog_qupath.inference.read import Batch
+from midog_qupath.inference.read import Batch, Pixels
 from midog_qupath.models.bundle import Bundle
 from midog_qupath.models.fast import run_only
 from midog_qupath.models.student import MITOSIS, Student, StudentOutput
@@ -34,12 +32,12 @@ class Seen(NamedTuple):
 
 
 class Segmenter(Protocol):
-    """Says of each pixel how probable a mitosis is there. ``reduce``: of which pixels it wants averages."""
+    """Says of each pixel how probable a mitosis is there. ``reduce``: over which squares it wants sums."""
 
     reduce: int
 
-    def __call__(self, pixels: NDArray[np.uint8]) -> Seen:
-        """Look at (B, H / reduce, W / reduce, 3) pixels of windows."""
+    def __call__(self, pixels: Pixels) -> Seen:
+        """Look at (B, H / reduce, W / reduce, 3) pixels of windows, as in a batch."""
         ...
 
 
@@ -57,8 +55,8 @@ def choose_precision(name: str, device: str) -> Precision:
 class TorchSegmenter:
     """The network by torch, on the device where the bundle's weights lie.
 
-    ``precision`` other than fp32 takes a folded copy and averages the 8-bit pixels before they are
-    normalised, which rounds them once more. ``flips``: probabilities are the mean over so many orientations.
+    ``precision`` other than fp32 takes a folded copy and pixels that are averaged before they are
+    normalised. ``flips``: probabilities are the mean over so many orientations.
     """
 
     def __init__(self, bundle: Bundle, precision: Precision = "fp32", flips: int = 1) -> None:
@@ -73,7 +71,7 @@ class TorchSegmenter:
             self._normalise = Normalise(bundle, self._dtype, self._device)
 
     @torch.inference_mode()
-    def __call__(self, pixels: NDArray[np.uint8]) -> Seen:
+    def __call__(self, pixels: Pixels) -> Seen:
         """See :class:`Segmenter`."""
         if self._ready is None:
             images = self._bundle.normalise(torch.from_numpy(pixels).to(self._device))
@@ -100,25 +98,20 @@ def mitosis_probability(logits: Tensor) -> Tensor:
 
 
 class Normalise:
-    """(B, H, W, 3) uint8 to (B, 3, H, W) normalised, in the network's own precision, in one pass."""
+    """(B, H, W, 3) uint16 sums over ``reduce`` squared pixels to (B, 3, H, W) as the network wants them."""
 
     def __init__(self, bundle: Bundle, dtype: torch.dtype, device: torch.device) -> None:
-        mean, std = torch.tensor(bundle.card.mean), torch.tensor(bundle.card.std)
-        self._device = device
-        self._table = ((torch.arange(256)[:, None] / 255 - mean) / std).to(dtype)
-        self._bits = self._table.view(torch.int16).numpy()[None]
-        self._dtype = dtype
+        mean, std = (torch.tensor(values, device=device) for values in (bundle.card.mean, bundle.card.std))
+        self._scale = 1 / (255 * bundle.card.network.reduce**2 * std)
+        self._shift = mean / std
+        self._dtype, self._device = dtype, device
 
-    def __call__(self, pixels: NDArray[np.uint8]) -> Tensor:
+    def __call__(self, sums: Pixels) -> Tensor:
         """On the device, channels last in memory."""
-        if self._device.type == "cpu":
-            looked_up = [cv2.LUT(image, self._bits) for image in pixels]
-            bits = np.stack(looked_up) if len(looked_up) > 1 else looked_up[0][None]
-            return torch.from_numpy(bits).view(self._dtype).permute(0, 3, 1, 2)
-        on_device = torch.from_numpy(pixels).to(self._device).int()
-        table = self._table.to(self._device)
-        channels = [table[on_device[..., channel], channel] for channel in range(3)]
-        return torch.stack(channels, dim=3).permute(0, 3, 1, 2)
+        # Torch knows little of unsigned 16-bit numbers; these are at most 4 * 255.
+        pixels = torch.from_numpy(sums.view(np.int16) if sums.dtype == np.uint16 else sums)
+        images = pixels.to(self._device).float().mul_(self._scale).sub_(self._shift)
+        return images.to(self._dtype).permute(0, 3, 1, 2)
 
 
 class Frugal:

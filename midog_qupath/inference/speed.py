@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from midog_qupath.inference.detect import Runtime, Tiling
 from midog_qupath.inference.device import network_device
 from midog_qupath.inference.profile import Stages
+from midog_qupath.inference.read import Pixels
 from midog_qupath.inference.readers import ReaderPool
 from midog_qupath.inference.segment import (
     Precision,
@@ -87,7 +87,7 @@ def probe_batch(bundle: Bundle, make: Callable[[Bundle], Segmenter]) -> int:
     for batch in tried:
         core = Tiling.of_batch(batch).core or 0
         side = (core + 2 * bundle.card.halo) // segmenter.reduce
-        pixels = np.full((1, side, side, 3), 200, np.uint8)
+        pixels = np.full((1, side, side, 3), 200, np.uint16 if segmenter.reduce > 1 else np.uint8)
         try:
             times = [_seconds(segmenter, pixels) for _ in range(2)]
         except (MemoryError, RuntimeError) as error:
@@ -99,7 +99,7 @@ def probe_batch(bundle: Bundle, make: Callable[[Bundle], Segmenter]) -> int:
     return best
 
 
-def _seconds(segmenter: Segmenter, pixels: NDArray[np.uint8]) -> float:
+def _seconds(segmenter: Segmenter, pixels: Pixels) -> float:
     began = time.perf_counter()
     # The sum waits for the device.
     float(segmenter(pixels).probability.sum())
