@@ -30,6 +30,8 @@ def describe(jclass: Any, entry: Any) -> dict[str, Any]:
     plain = jclass(json.loads(str(gson.toJson(builder, kind)))["providerClassName"])()
     own = plain.buildServer(builder.getURIs().iterator().next())
     server = builder.build()
+    # QuPath 0.6 gave it another name.
+    metadata = entry.getMetadata() if hasattr(entry, "getMetadata") else entry.getMetadataMap()
     levels = server.nResolutions()
     downsample = server.getDownsampleForResolution(levels - 1)
     request = jclass("qupath.lib.regions.RegionRequest").createInstance(server, downsample)
@@ -40,7 +42,7 @@ def describe(jclass: Any, entry: Any) -> dict[str, Any]:
         "has_data": bool(entry.hasImageData()),
         "objects": int(entry.readHierarchy().nObjects()),
         "mpp": float(server.getPixelCalibration().getAveragedPixelSizeMicrons()),
-        "metadata": {str(key): str(entry.getMetadata().get(key)) for key in entry.getMetadata().keySet()},
+        "metadata": {str(key): str(metadata.get(key)) for key in metadata.keySet()},
         "levels": levels,
         "rgb": [corner >> 16, corner >> 8 & 255, corner & 255],
         "ours": json.loads(str(gson.toJson(builder, kind))),

@@ -261,6 +261,13 @@ def described(project: Path) -> list[dict]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def without_times(builder: dict) -> dict:
+    """A builder but for the times of its one time point: QuPath 0.6 writes 0 there, 0.5 nothing."""
+    metadata = builder["metadata"]
+    calibration = {k: v for k, v in metadata["pixelCalibration"].items() if k != "timepoints"}
+    return {**builder, "metadata": {**metadata, "pixelCalibration": calibration}}
+
+
 @pytest.mark.qupath
 @pytest.mark.realdata
 def test_qupath_opens_it_and_sees_what_it_would_have_seen(
@@ -283,7 +290,7 @@ def test_qupath_opens_it_and_sees_what_it_would_have_seen(
     assert [row["name"] for row in rows] == [path.name for path in paths]
     assert last["mpp"] == 0.3
     for row, image in zip(rows, project.images, strict=False):
-        assert row["ours"] == row["own"], image.name
+        assert without_times(row["ours"]) == without_times(row["own"]), image.name
         assert not row["has_data"]
         assert row["objects"] == 0
         assert row["metadata"] == {"case": "7"}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from shapely.affinity import translate
 from shapely.geometry import box
+from store_objects import require_same
 from write_worlds import MPP, World, deleted, make_world, people, reclassified
 
 from midog_qupath.project.geojson import to_feature
@@ -47,7 +48,7 @@ def test_a_run_of_another_model_threshold_and_precision_replaces_what_nobody_tou
     )
     assert [(image.added, image.removed) for image in report.images] == [(2, 2)] * 2
     assert [world.places(entry) for entry in world.project.images] == [[(104, 100), (600, 300)]] * 2
-    assert world.people() == before
+    require_same(world.people(), before)
 
 
 def test_what_lies_outside_the_searched_area_stays(world: World) -> None:
