@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
@@ -48,6 +48,7 @@ class Whole:
 def whole_files(real: Path | None) -> list[Whole]:
     """Small files to damage: of our own writer, and real ones cut down to a few objects."""
     found = [("ours", new_data(SERVER, "0.6.0", _drawings())), ("ours, empty", new_data(SERVER, "0.6.0", []))]
+    found.append(("ours, of one form", new_data(SERVER, "0.6.0", _alike())))
     projects = (
         [*sorted(real.glob("**/data.qpdata"))[::6], *real.glob("qupath-projects/*/data/*/data.qpdata")]
         if real
@@ -203,6 +204,12 @@ def _shape(token: object) -> str:
     whole = token.instance() if isinstance(token, Alike) else token
     nodes = whole.parts[0].annotations or [] if isinstance(whole, Instance) else []
     return next((n.desc.name for n in nodes if isinstance(n, Instance) and ".roi." in n.desc.name), "")
+
+
+def _alike() -> list[PathObject]:
+    """Enough of one form for the form to be learnt and used."""
+    (like,) = [thing for thing in _drawings() if thing.id == UUID(int=5)]
+    return [replace(like, id=UUID(int=number + 100), name=None) for number in range(8)]
 
 
 def _drawings() -> list[PathObject]:

@@ -6,11 +6,13 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import orjson
 import shapely
 from shapely.errors import ShapelyError
@@ -23,6 +25,7 @@ from midog_qupath.project.classes_file import java_int, normalised
 from midog_qupath.project.geojson_rules import validate_feature
 from midog_qupath.project.geometry import on_grid
 from midog_qupath.project.model import ObjectKind, PathClass, PathObject, Plane, Roi, RoiKind
+from midog_qupath.project.shapes import settled
 
 _DEFAULT_COLOR = 0xFFD62728
 _ROOTS = frozenset({"root", "PathRootObject"})
@@ -39,6 +42,8 @@ _KINDS: Mapping[str, ObjectKind] = MappingProxyType(
     }
 )
 _EXPORT_AGAIN = "Export it again from QuPath."
+#: Objects whose outlines are looked at together.
+_BATCH = 1000
 _REPORT = "Nothing was written; please report this."
 
 
@@ -227,8 +232,8 @@ def write_features(path: Path, objects: Iterable[PathObject], *, compress: bool 
     with atomic_writer(path) as raw:
         stream = gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1, mtime=0) if compress else raw
         stream.write(b'{"type":"FeatureCollection","features":[')
-        for thing in objects:
-            feature = to_feature(thing)
+        for thing, outline in _with_outlines(objects):
+            feature = to_feature(thing, outline)
             if feature is None or thing.id is None:
                 continue
             if thing.id in seen:
@@ -241,15 +246,25 @@ def write_features(path: Path, objects: Iterable[PathObject], *, compress: bool 
     return len(seen)
 
 
-def to_feature(thing: PathObject) -> dict[str, Any] | None:
+def _with_outlines(objects: Iterable[PathObject]) -> Iterator[tuple[PathObject, BaseGeometry | None]]:
+    """Each object, with its outline where that is ready for QuPath: found for many at once."""
+    waiting = iter(objects)
+    while batch := list(islice(waiting, _BATCH)):
+        ready = settled([thing.roi.geometry if thing.roi is not None else None for thing in batch])
+        yield from zip(batch, shapely.normalize(np.array([*ready, None], dtype=object))[:-1], strict=True)
+
+
+def to_feature(thing: PathObject, outline: BaseGeometry | None = None) -> dict[str, Any] | None:
     """One object as a valid Feature; None where nothing of its outline is left.
+
+    ``outline``: its shape as QuPath takes it, where that is known already.
 
     Raises
     ------
     GeoJsonError
         If it has no id, or a measurement that is not finite.
     """
-    geometry = _geometry(thing.roi)
+    geometry = _geometry(thing.roi, outline)
     if geometry is None:
         return None
     properties: dict[str, Any] = {"objectType": thing.kind.value}
@@ -276,9 +291,11 @@ def _classification(path_class: PathClass) -> dict[str, Any]:
     return {"names": normalised(path_class.name).split(": "), "color": levels}
 
 
-def _geometry(roi: Roi | None) -> dict[str, Any] | None:
-    shape = on_grid(roi.geometry) if roi is not None else None
-    if roi is None or shape is None:
+def _geometry(roi: Roi | None, outline: BaseGeometry | None = None) -> dict[str, Any] | None:
+    if roi is None:
+        return None
+    shape = outline if outline is not None else on_grid(roi.geometry)
+    if shape is None:
         return None
     if isinstance(shape, Polygon):
         rings = [shape.exterior, *shape.interiors]

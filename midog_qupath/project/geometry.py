@@ -50,7 +50,8 @@ def on_grid(geometry: BaseGeometry) -> BaseGeometry | None:
         return None
     if isinstance(geometry, (Point, MultiPoint, LineString)):
         return shapely.transform(shapely.force_2d(geometry), lambda places: places.round(2))
-    if isinstance(geometry, Polygon) and (ready := settled(geometry)) is not None:
+    (ready,) = settled([geometry])
+    if ready is not None:
         return shapely.normalize(ready)
     # Each polygon by itself: where two parts overlap, the whole is their union.
     valid = [part for polygon in polygons_of(geometry) for part in polygons_of(valid_near_grid(polygon))]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from shapely.geometry import Point
+from shapely.geometry import Point, Polygon
 
 from midog_qupath.detection import Detection
 from midog_qupath.project.classes import ClassMap
@@ -16,7 +16,7 @@ from midog_qupath.project.classes_file import normalised
 from midog_qupath.project.manifest import RunManifest, load_manifests
 from midog_qupath.project.model import ObjectKind, PathClass, PathObject, Project, Roi, RoiKind
 from midog_qupath.project.ours import RUN_MEASUREMENT, WRITTEN_METADATA, written_mark
-from midog_qupath.project.shapes import storable
+from midog_qupath.project.shapes import settled, storable
 
 #: The largest run number that a measurement of a detection (32-bit float) holds exactly.
 LARGEST_NUMBER = 2**24
@@ -112,14 +112,26 @@ def empty_manifest(run: RunInfo, store: str, keep: bool) -> RunManifest:
     )
 
 
-def as_path_object(detection: Detection, run: RunInfo, entry_id: str, index: int) -> PathObject:
+def as_path_objects(detections: Sequence[Detection], run: RunInfo, entry_id: str) -> tuple[PathObject, ...]:
+    """The detections of an image as :func:`as_path_object` makes them."""
+    ready = settled([detection.polygon for detection in detections])
+    return tuple(
+        as_path_object(detection, run, entry_id, index, outline)
+        for index, (detection, outline) in enumerate(zip(detections, ready, strict=True))
+    )
+
+
+def as_path_object(
+    detection: Detection, run: RunInfo, entry_id: str, index: int, outline: Polygon | None = None
+) -> PathObject:
     """Detection number ``index`` of an image as the object that stands in QuPath.
 
     Its id follows from run, image and index: a run that is resumed writes the same ids again. A
-    detection without a usable outline becomes a point.
+    detection without a usable outline becomes a point. ``outline``: its polygon, where it is storable as it is.
     """
     path_class = _class_of(detection, run)
-    outline = storable(detection.polygon) if detection.polygon is not None else None
+    if outline is None and detection.polygon is not None:
+        outline = storable(detection.polygon)
     roi = (
         Roi(RoiKind.POLYGON, outline)
         if outline is not None

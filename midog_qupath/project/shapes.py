@@ -117,15 +117,29 @@ def valid_near_grid(polygon: Polygon) -> BaseGeometry:
     return shapely.make_valid(shapely.set_precision(polygon, GRID, mode="pointwise"))
 
 
-def settled(polygon: Polygon) -> Polygon | None:
-    """A polygon without holes, its corners put on the grid; None where more than that is to be done."""
-    if polygon.interiors or not polygon.exterior:
-        return None
-    ring = shapely.get_coordinates(polygon).round(2)
-    if not np.isfinite(ring).all() or (ring[1:] == ring[:-1]).all(axis=1).any():
-        return None
-    found: Polygon = shapely.polygons(ring)
-    return found if shapely.area(found) >= SMALLEST_AREA and shapely.is_valid(found) else None
+def settled(shapes: Sequence[BaseGeometry | None]) -> list[Polygon | None]:
+    """Polygons without holes, their corners put on the grid; None where more than that is to be done.
+
+    Many at once, because each by itself would take most of the time that writing them takes.
+    """
+    given = np.array([*shapes, None], dtype=object)[:-1]
+    found = np.full(len(given), None, dtype=object)
+    plain = (shapely.get_type_id(given) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(given)
+    plain &= shapely.get_num_interior_rings(given) == 0
+    chosen = np.flatnonzero(plain)
+    corners, whose = shapely.get_coordinates(given[chosen], return_index=True)
+    with np.errstate(invalid="ignore"):
+        corners = corners.round(2)
+    bad = ~np.isfinite(corners).all(axis=1)
+    bad[1:] |= (corners[1:] == corners[:-1]).all(axis=1) & (whose[1:] == whose[:-1])
+    good = ~np.isin(np.arange(len(chosen)), whose[bad])
+    kept = good[whose]
+    numbers = np.cumsum(good) - 1
+    rings = shapely.linearrings(corners[kept], indices=numbers[whose[kept]])
+    polygons = shapely.polygons(rings)
+    fine = (shapely.area(polygons) >= SMALLEST_AREA) & shapely.is_valid(polygons)
+    found[chosen[good][fine]] = polygons[fine]
+    return list(found)
 
 
 def storable(outline: Polygon) -> Polygon | None:
@@ -133,7 +147,7 @@ def storable(outline: Polygon) -> Polygon | None:
 
     QuPath 0.6 refuses a whole file for one ring that crosses itself.
     """
-    ready = settled(outline)
+    (ready,) = settled([outline])
     if ready is not None:
         return ready
     if not np.all(np.isfinite(shapely.get_coordinates(outline))):

@@ -22,7 +22,7 @@ from midog_qupath.project.manifest import load_manifests
 from midog_qupath.project.model import Project
 from midog_qupath.project.plan import plan
 from midog_qupath.project.results import ImageResult, Item, RunReport, image_report
-from midog_qupath.project.run import RunInfo, as_path_object
+from midog_qupath.project.run import RunInfo, as_path_objects
 from midog_qupath.project.stores.base import ProjectStore
 
 StoreFactory = Callable[[], ProjectStore]
@@ -91,11 +91,7 @@ def preview_detections(
 def _item(project: Project, result: ImageResult, run: RunInfo) -> Item:
     entry = result.entry
     path = project.ours / "detections" / run.run / f"{entry.stem}.geojson"
-    new = tuple(
-        as_path_object(detection, run, entry.entry_id, index)
-        for index, detection in enumerate(result.detections)
-    )
-    return Item(result, new, path)
+    return Item(result, as_path_objects(result.detections, run, entry.entry_id), path)
 
 
 def _write_sidecar(item: Item) -> Item:

@@ -15,7 +15,7 @@ from midog_qupath.errors import QpdataError
 from midog_qupath.project.model import ObjectKind
 from midog_qupath.project.qpdata.alike import Repeated
 from midog_qupath.project.qpdata.parse import parse
-from midog_qupath.project.qpdata.stream import Block, Instance, Node, Text
+from midog_qupath.project.qpdata.stream import Block, EnumConstant, Instance, Node, Text
 
 _PACKAGE = "qupath.lib.objects."
 _HEADER, _END = b"Data file version ", b"EOF"
@@ -24,6 +24,7 @@ _VERSIONS = (b"2", b"3")
 _DEEPEST = 100
 ROOT = _PACKAGE + "PathRootObject"
 HIERARCHY = _PACKAGE + "hierarchy.PathObjectHierarchy"
+_IMAGE_TYPE, _STAINS = "qupath.lib.images.ImageData$ImageType", "qupath.lib.color.ColorDeconvolutionStains"
 DETECTION = _PACKAGE + "PathDetectionObject"
 _KINDS = {
     _PACKAGE + "PathAnnotationObject": ObjectKind.ANNOTATION,
@@ -86,6 +87,21 @@ def read_document(data: bytes) -> Document:
                 raise unknown("its topmost object is no root", root.token)
             return Document(version, contents, root)
     raise unknown("it holds no object hierarchy")
+
+
+def image_type(document: Document) -> str | None:
+    """QuPath's type of the image, ``BRIGHTFIELD_H_E`` and so on; None where the file does not say."""
+    kinds = [node for node in document.contents if isinstance(node, EnumConstant)]
+    return next((node.name.value for node in kinds if node.desc.name == _IMAGE_TYPE), None)
+
+
+def stains(document: Document) -> str | None:
+    """The stain vectors of a brightfield image as QuPath writes them, JSON text; None where it has none."""
+    for node in document.contents:
+        if isinstance(node, Instance) and node.desc.name == _STAINS:
+            texts = [part for part in node.parts[0].annotations or [] if isinstance(part, Text)]
+            return texts[0].value if texts else None
+    return None
 
 
 def unknown(what: str, node: Node = None) -> QpdataError:

@@ -90,7 +90,9 @@ def _through(kind: RoiKind, corners: NDArray[np.float64]) -> BaseGeometry:
 def _from_wkb(raw: bytes) -> BaseGeometry:
     # GEOS follows nested geometries on the C stack, which a damaged file could overflow.
     _wkb_end(raw, 0, 0)
-    return shapely.from_wkb(raw)
+    # Damaged bytes may be a signalling NaN, of which numpy would warn.
+    with np.errstate(invalid="ignore"):
+        return shapely.from_wkb(raw)
 
 
 def _wkb_end(raw: bytes, at: int, depth: int) -> int:
