@@ -99,8 +99,8 @@ class _Bins:
         order = np.argsort(flat, kind="stable")
         self._points = near[order]
         self._ends = np.cumsum(np.bincount(flat, minlength=self._shape[0] * self._shape[1]))
-        counted: Floats = np.bincount(flat, weights[near], self._shape[0] * self._shape[1])
-        counted = counted.reshape(self._shape)
+        seen = np.bincount(flat, weights[near], self._shape[0] * self._shape[1])
+        counted = np.asarray(seen, dtype=np.float64).reshape(self._shape)
         # Distances between the nearest and the farthest places of two cells, some steps apart.
         steps = [np.abs(np.arange(-r, r + 1)) for r in reach]
         touched, held = (
