@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import fftconvolve
-from scipy.spatial import cKDTree
 
 from midog_qupath.counting.ground import Ground
 from midog_qupath.counting.window import GRACE, Window
@@ -82,16 +81,67 @@ def best_spot(points: Floats, window: Window, ground: Ground) -> Spot | None:
     return _Search(places, weights, window, ground).run()
 
 
+class _Bins:
+    """Points by the cell of the ground's grid in which they lie, and in a margin around it.
+
+    ``most`` (R, C): no place in a cell sees more points. ``sure`` (R, C): points in cells that are seen whole
+    from everywhere in a cell; those between are :meth:`undecided`.
+    """
+
+    def __init__(self, places: Floats, weights: NDArray[np.int64], window: Window, ground: Ground) -> None:
+        side = ground.side
+        reach = [math.ceil((half + GRACE) / side) + 1 for half in (window.half_y, window.half_x)]
+        rows, columns = (length - 1 for length in ground.level.shape)
+        self._reach, self._shape = reach, (rows + 2 * reach[0], columns + 2 * reach[1])
+        at = np.floor((places - [ground.x, ground.y]) / side).astype(np.int64) + reach[::-1]
+        near = np.flatnonzero(((at >= 0) & (at < self._shape[::-1])).all(axis=1))
+        flat = at[near, 1] * self._shape[1] + at[near, 0]
+        order = np.argsort(flat, kind="stable")
+        self._points = near[order]
+        self._ends = np.cumsum(np.bincount(flat, minlength=self._shape[0] * self._shape[1]))
+        seen = np.bincount(flat, weights[near], self._shape[0] * self._shape[1])
+        counted = np.asarray(seen, dtype=np.float64).reshape(self._shape)
+        # Distances between the nearest and the farthest places of two cells, some steps apart.
+        steps = [np.abs(np.arange(-r, r + 1)) for r in reach]
+        touched, held = (
+            window.covers(
+                np.stack(np.meshgrid(*(length * side for length in reversed(lengths))), axis=-1), grow
+            )
+            for lengths, grow in (
+                ([np.maximum(s - 1, 0) for s in steps], 0.0),
+                ([s + 1 for s in steps], -3 * GRACE),
+            )
+        )
+        self.most, self.sure = (_seen(counted, kernel) for kernel in (touched, held))
+        y, x = np.nonzero(touched & ~held)
+        self._ring = (y - reach[0]) * self._shape[1] + x - reach[1]
+
+    def undecided(self, row: int, column: int) -> NDArray[np.int64]:
+        """Points that are seen from some places of a cell, and a few more."""
+        cells = (row + self._reach[0]) * self._shape[1] + column + self._reach[1] + self._ring
+        ends = self._ends[cells]
+        starts = np.where(cells > 0, self._ends[cells - 1], 0)
+        lengths = ends - starts
+        within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        found: NDArray[np.int64] = self._points[np.repeat(starts, lengths) + within]
+        return found
+
+
+def _seen(counted: Floats, kernel: NDArray[np.bool_]) -> NDArray[np.int64]:
+    seen: Floats = fftconvolve(counted, kernel.astype(np.float64), mode="valid")
+    return np.rint(seen).astype(np.int64)
+
+
 class _Search:
     def __init__(self, places: Floats, weights: NDArray[np.int64], window: Window, ground: Ground) -> None:
         self._places, self._weights = places, weights
         self._window, self._ground = window, ground
-        self._tree = cKDTree(places) if len(places) else None
+        self._bins = _Bins(places, weights, window, ground)
         self._best: Spot | None = None
 
     def run(self) -> Spot | None:
         """Cells by what they promise, the most first; of equal ones the uppermost."""
-        bounds = self._bounds()
+        bounds = self._bins.most
         rows, columns = np.nonzero(self._ground.cells())
         for number in np.argsort(-bounds[rows, columns], kind="stable"):
             row, column = int(rows[number]), int(columns[number])
@@ -101,30 +151,11 @@ class _Search:
                 self._search(self._cell(row, column))
         return self._best
 
-    def _bounds(self) -> NDArray[np.int64]:
-        """(R, C): at least as many points as any place in each cell sees."""
-        side, ground = self._ground.side, self._ground
-        reach = [math.ceil((half + GRACE) / side) + 1 for half in (self._window.half_y, self._window.half_x)]
-        rows, columns = (length - 1 for length in ground.level.shape)
-        at = np.floor((self._places - [ground.x, ground.y]) / side).astype(np.int64) + reach[::-1]
-        counted = np.zeros((rows + 2 * reach[0], columns + 2 * reach[1]))
-        near = ((at >= 0) & (at < counted.shape[::-1])).all(axis=1)
-        np.add.at(counted, (at[near, 1], at[near, 0]), self._weights[near])
-        # Cells so far apart that no point of one is seen from any place of the other are 0.
-        dy, dx = (np.maximum(np.abs(np.arange(-r, r + 1)) - 1, 0) * side for r in reach)
-        kernel = self._window.covers(np.stack(np.meshgrid(dx, dy), axis=-1)).astype(np.float64)
-        seen: NDArray[np.float64] = fftconvolve(counted, kernel, mode="valid")
-        return np.rint(seen).astype(np.int64)
-
     def _cell(self, row: int, column: int) -> _Cell:
         side = self._ground.side
         x, y = self._ground.x + column * side, self._ground.y + row * side
-        near = np.empty(0, np.int64)
-        if self._tree is not None:
-            reach = math.hypot(self._window.half_x, self._window.half_y) + side
-            found = self._tree.query_ball_point([x + side / 2, y + side / 2], reach)
-            near = np.array(found, dtype=np.int64)
-        return self._narrowed(x, y, side, (row, column), 0, near)
+        sure = int(self._bins.sure[row, column])
+        return self._narrowed(x, y, side, (row, column), sure, self._bins.undecided(row, column))
 
     def _narrowed(
         self, x: float, y: float, side: float, at: tuple[int, int], sure: int, near: NDArray[np.int64]
