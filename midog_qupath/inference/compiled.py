@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,9 @@ def export_onnx(bundle: Bundle, path: Path) -> None:
     folded = run_only(bundle.network.cpu(), torch.float32).to(memory_format=torch.contiguous_format)
     names = ["logits", *(f"features{index}" for index in range(5))]
     free = {0: "batch", 2: "height", 3: "width"}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        # The exporter that is not deprecated loses the names by which weights are replaced.
+        warnings.simplefilter("ignore", DeprecationWarning)
         file = Path(folder) / "network.onnx"
         torch.onnx.export(
             _Outputs(folded),
@@ -65,24 +68,29 @@ def export_onnx(bundle: Bundle, path: Path) -> None:
     files.write_bytes(path, graph.SerializeToString())
 
 
-def load_compiled(path: Path, bundle: Bundle, precision: Precision) -> Callable[[Bundle], Segmenter]:
+def load_compiled(
+    path: Path, bundle: Bundle, precision: Precision, runtime: str | None = None
+) -> Callable[[Bundle], Segmenter]:
     """What makes of each image's own model what is run.
 
+    ``runtime``: openvino or onnxruntime; None takes OpenVINO where it is installed.
     Raises ModelError for a file that is none, or was made of another model.
     """
     _require("onnx")
     import onnx
+    from google.protobuf.message import DecodeError
 
     try:
         graph = onnx.load(path)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, DecodeError) as error:
         raise ModelError(f"{path} is no compiled model.", "Make it with `midog-qupath compile`.") from error
     made_of = {prop.key: prop.value for prop in graph.metadata_props}.get(_SHA)
     if made_of != bundle.sha256:
         raise ModelError(
             f"{path} was compiled from another model.", "Run `midog-qupath compile` on this one."
         )
-    run = _openvino if importlib.util.find_spec("openvino") else _onnxruntime
+    openvino = runtime == "openvino" or (runtime is None and importlib.util.find_spec("openvino"))
+    run = _openvino if openvino else _onnxruntime
 
     def make(used: Bundle) -> Segmenter:
         return CompiledSegmenter(used, run(_with_weights(graph, used), precision))

@@ -6,6 +6,7 @@ does not grow with the slide.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from midog_qupath import files
 from midog_qupath.inference.read import Batch
 from midog_qupath.inference.segment import Seen
 
@@ -61,22 +61,25 @@ class HeatMap:
             "PhysicalSizeY": pixel_um,
             "PhysicalSizeYUnit": "µm",
         }
-        with (
-            files.atomic_writer(path) as stream,
-            tifffile.TiffWriter(stream, bigtiff=True, ome=True) as writer,
-        ):
-            for index, level in enumerate(levels):
-                writer.write(
-                    _tiles(level),
-                    shape=level.shape,
-                    dtype=np.uint8,
-                    tile=(_TILE, _TILE),
-                    compression="zlib",
-                    photometric="minisblack",
-                    metadata=metadata if index == 0 else None,
-                    subifds=len(levels) - 1 if index == 0 else None,
-                    subfiletype=0 if index == 0 else 1,
-                )
+        # The writer needs a name, not a stream.
+        temporary = path.with_name(f".{path.name}.tmp")
+        try:
+            with tifffile.TiffWriter(temporary, bigtiff=True, ome=True) as writer:
+                for index, level in enumerate(levels):
+                    writer.write(
+                        _tiles(level),
+                        shape=level.shape,
+                        dtype=np.uint8,
+                        tile=(_TILE, _TILE),
+                        compression="zlib",
+                        photometric="minisblack",
+                        metadata=metadata if index == 0 else None,
+                        subifds=len(levels) - 1 if index == 0 else None,
+                        subfiletype=0 if index == 0 else 1,
+                    )
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
         del self._map
         for number in range(len(levels)):
             self._level_path(number).unlink(missing_ok=True)

@@ -6,7 +6,6 @@ fixed number of them. A process that dies is replaced and its windows are read a
 
 from __future__ import annotations
 
-import contextlib
 import math
 import multiprocessing
 import pickle
@@ -62,7 +61,7 @@ class ReaderPool:
     def batches(
         self, slide: Slide, tiles: Sequence[Tile], downsample: float, pixels: int, reduce: int = 1
     ) -> Iterator[Batch]:
-        """Batches of about ``pixels`` window pixels; each is valid until the next is asked for.
+        """Batches of about ``pixels`` window pixels.
 
         Raises SlideError where the slide cannot be read, or its readers die again and again.
         """
@@ -173,7 +172,8 @@ class _Reader:
         assert self._begin is not None
         kind = np.uint16 if self._begin.task.reduce > 1 else np.uint8
         flat = _view(self._memory, asked.slot * self._begin.slot_bytes, math.prod(answer.shape), kind)
-        return flat.reshape(answer.shape), answer.seconds
+        # A copy: who holds it longer than until the next is asked for would find other pixels in it.
+        return flat.reshape(answer.shape).copy(), answer.seconds
 
     def _send(self, message: object) -> None:
         try:
@@ -206,9 +206,7 @@ class _Reader:
     def _release(self) -> None:
         if self._memory is None:
             return
-        # Somebody may still hold the last window; the memory goes with it.
-        with contextlib.suppress(BufferError):
-            self._memory.close()
+        self._memory.close()
         self._memory.unlink()
         self._memory = None
 

@@ -119,7 +119,7 @@ class Frugal:
 
     def __init__(self, inner: Segmenter, halo: int) -> None:
         self._inner, self._halo, self.reduce = inner, halo, inner.reduce
-        self._most: int | None = None
+        self._too_much: float = float("inf")
 
     def each(self, batch: Batch) -> Iterator[tuple[Batch, Seen]]:
         """What is seen of a batch, in one piece or, in order, in several.
@@ -127,13 +127,13 @@ class Frugal:
         Raises ModelError where even the smallest piece is too large.
         """
         held = sum(tile.pixels for tile in batch.tiles)
-        if self._most is None or held <= self._most:
+        if held < self._too_much:
             try:
                 seen = self._inner(batch.pixels)
             except (MemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise
-                self._most = held // 2
+                self._too_much = held
                 torch.cuda.empty_cache()
             else:
                 yield batch, seen

@@ -127,7 +127,8 @@ def as_path_object(
     """Detection number ``index`` of an image as the object that stands in QuPath.
 
     Its id follows from run, image and index: a run that is resumed writes the same ids again. A
-    detection without a usable outline becomes a point. ``outline``: its polygon, where it is storable as it is.
+    detection without a usable outline becomes a point. ``outline``: its polygon, where it is storable as it
+    is.
     """
     path_class = _class_of(detection, run)
     if outline is None and detection.polygon is not None:
