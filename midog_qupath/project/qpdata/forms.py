@@ -121,21 +121,22 @@ def parts_of(thing: PathObject, corners: NDArray[np.float64], roles: Sequence[Ro
     """
     found = []
     for kind, name in roles:
-        if kind == "id":
-            found.append(str(thing.id).encode())
-        elif kind == "name":
-            found.append(encode_text(thing.name or ""))
-        elif kind == "metadata":
-            found.append(encode_text(thing.metadata[name]))
-        elif kind == "measurement":
-            found.append(struct.pack(">d", thing.measurements[name]))
-        elif kind in "xy":
-            found.append(corners[:, "xy".index(kind)].astype(">f4").tobytes())
-        elif kind == "ignored":
-            # The probability of the class, which nobody gave.
-            found.append(struct.pack(">d", math.nan))
-        else:
-            return None
+        match kind:
+            case "id":
+                found.append(str(thing.id).encode())
+            case "name":
+                found.append(encode_text(thing.name or ""))
+            case "metadata":
+                found.append(encode_text(thing.metadata[name]))
+            case "measurement":
+                found.append(struct.pack(">d", thing.measurements[name]))
+            case "x" | "y":
+                found.append(corners[:, "xy".index(kind)].astype(">f4").tobytes())
+            case "ignored":
+                # The probability of the class, which nobody gave.
+                found.append(struct.pack(">d", math.nan))
+            case _:
+                return None
     # A text of more than 64 kB has another form.
     return found if all(len(part) <= 0xFFFF for part in found) else None
 
