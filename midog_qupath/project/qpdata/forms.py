@@ -120,31 +120,25 @@ def parts_of(thing: PathObject, corners: NDArray[np.float64], roles: Sequence[Ro
     ``corners`` (n, 2), slide pixels: of its polygon, the first one once.
     """
     found = []
-    for role in roles:
-        part = _part(thing, corners, role)
-        # A text of more than 64 kB has another form.
-        if part is None or len(part) > 0xFFFF:
-            return None
-        found.append(part)
-    return found
-
-
-def _part(thing: PathObject, corners: NDArray[np.float64], role: Role) -> bytes | None:
-    match role:
-        case "id", _:
-            return str(thing.id).encode()
-        case "name", _:
-            return encode_text(thing.name or "")
-        case "metadata", name:
-            return encode_text(thing.metadata[name])
-        case "measurement", name:
-            return struct.pack(">d", thing.measurements[name])
-        case "x" | "y" as axis, _:
-            return corners[:, "xy".index(axis)].astype(">f4").tobytes()
-        case "ignored", _:
-            # The probability of the class, which nobody gave.
-            return struct.pack(">d", math.nan)
-    return None
+    for kind, name in roles:
+        match kind:
+            case "id":
+                found.append(str(thing.id).encode())
+            case "name":
+                found.append(encode_text(thing.name or ""))
+            case "metadata":
+                found.append(encode_text(thing.metadata[name]))
+            case "measurement":
+                found.append(struct.pack(">d", thing.measurements[name]))
+            case "x" | "y":
+                found.append(corners[:, "xy".index(kind)].astype(">f4").tobytes())
+            case "ignored":
+                # The probability of the class, which nobody gave.
+                found.append(struct.pack(">d", math.nan))
+            case _:
+                return None
+    # A text of more than 64 kB has another form.
+    return found if all(len(part) <= 0xFFFF for part in found) else None
 
 
 def id_of(token: Repeated) -> UUID | None:
