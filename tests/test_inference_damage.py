@@ -1,40 +1,10 @@
-"""Damaged slides are one clear error or are read; nothing else, and never a crash."""
+"""Damaged slides are one clear error or are read; the others of a run go on. More: ``./run bench damage``."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import numpy as np
 import pytest
+from damage import damaged, read_all
 from slide_images import smooth, write_pyramid, write_tiff
-
-from midog_qupath.errors import SlideError
-from midog_qupath.slides.open import open_slide
-
-
-def damaged(raw: bytes, seed: int) -> bytes:
-    """Cut short, or with some bits turned; every third time in the first kilobyte, where the structure is."""
-    rng = np.random.default_rng(seed)
-    if seed % 3 == 0:
-        return raw[: int(rng.integers(1, len(raw)))]
-    data = bytearray(raw)
-    reach = 1024 if seed % 3 == 1 else len(raw)
-    for place in rng.integers(0, min(reach, len(raw)), int(rng.integers(1, 20))):
-        data[place] ^= 1 << int(rng.integers(0, 8))
-    return bytes(data)
-
-
-def read_all(path: Path) -> str:
-    """What became of reading every pixel at two resolutions: ``read`` or ``refused``."""
-    try:
-        with open_slide(path) as slide:
-            for downsample in (1.0, 4.0):
-                # As much as a small slide has, whatever the file now says.
-                side = min(max(slide.width, slide.height), 4096)
-                slide.read(0, 0, int(side / downsample) + 1, int(side / downsample) + 1, downsample)
-    except SlideError:
-        return "refused"
-    return "read"
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "pyramid", "striped"])
