@@ -22,8 +22,7 @@ def test_a_tiff_is_written_whole(tmp_path: Path) -> None:
 def test_what_fails_half_way_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     path.write_bytes(b"before")
-    with pytest.raises(RuntimeError), atomic_writer(path) as stream:
-        stream.write(b"half")
-        raise RuntimeError
+    with pytest.raises(TypeError), atomic_writer(path) as stream:
+        stream.writelines([b"half", None])
     assert path.read_bytes() == b"before"
     assert [file.name for file in tmp_path.iterdir()] == ["a.bin"]
