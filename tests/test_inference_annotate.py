@@ -7,7 +7,7 @@ from dataset_project import label, square
 from inference_standin import painted, painted_project, standin_bundle
 from shapely.geometry import box
 
-from midog_qupath.errors import GeoJsonError, ProjectError, SlideError
+from midog_qupath.errors import GeoJsonError, ModelError, ProjectError, SlideError
 from midog_qupath.inference.annotate import annotate_project
 from midog_qupath.inference.jobs import AnnotateOptions
 from midog_qupath.progress import SILENT
@@ -165,3 +165,8 @@ def test_a_mosaic_that_names_no_cell_size_is_an_error(tmp_path):
     project = painted_project(tmp_path, {"a.png": painted(128, 128, [])}, metadata=metadata)
     with pytest.raises(SlideError, match="cell_px = 'wide'"):
         annotate(project)
+
+
+def test_a_model_for_another_resolution_is_refused(project):
+    with pytest.raises(ModelError, match=r"made for 0\.5 µm per pixel"):
+        annotate(project, standin_bundle(mpp=0.5))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 from inference_standin import painted, painted_project, save_untrained, standin_bundle
 
+from midog_qupath import files
+from midog_qupath.inference import resume
 from midog_qupath.inference.annotate import annotate_project
 from midog_qupath.inference.detect import Tiling
 from midog_qupath.inference.jobs import AnnotateOptions
@@ -123,6 +127,15 @@ def test_a_line_that_a_crash_cut_short_is_not_counted(project, small_windows):
         annotate(project, bundle)
     for log in (project.ours / "unfinished").glob("*/*.log"):
         log.write_bytes(log.read_bytes() + b'{"done": 47, "fou')
+    report = annotate(project)
+    assert len(found(report, "a")) == len(found(report, "b")) == len(FIGURES)
+
+
+def test_a_disk_too_full_for_the_log_costs_the_log_and_not_the_run(project, small_windows, monkeypatch):
+    def full(path, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(resume, "files", SimpleNamespace(write_bytes=full, write_json=files.write_json))
     report = annotate(project)
     assert len(found(report, "a")) == len(found(report, "b")) == len(FIGURES)
 

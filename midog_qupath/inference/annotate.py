@@ -16,7 +16,7 @@ from typing import Any
 
 import midog_qupath
 from midog_qupath.detection import Detection
-from midog_qupath.errors import MidogError
+from midog_qupath.errors import MidogError, ModelError
 from midog_qupath.files import sha256
 from midog_qupath.inference.adapt import Adapter, Look
 from midog_qupath.inference.areas import Job
@@ -38,6 +38,7 @@ from midog_qupath.project.results import ImageResult, RunReport
 from midog_qupath.project.run import RunInfo, as_path_object, new_run
 from midog_qupath.project.table import write_run_table
 from midog_qupath.project.write import StoreFactory, preview_detections, write_detections
+from midog_qupath.units import WORKING_MPP
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ def annotate_project(
         If no image can be searched, or nothing can be written.
     """
     began = time.perf_counter()
+    _require_resolution(bundle, model)
     jobs, unreadable = plan_jobs(project, store_factory, options, progress, bundle)
     unfinished = Unfinished.of(project, _asked(bundle, options), progress.warn)
     if options.dry_run:
@@ -139,6 +141,14 @@ def annotate_project(
         unreadable=unreadable,
         profile=_profile(runtime, bundle, options, batch, searched, time.perf_counter() - began),
     )
+
+
+def _require_resolution(bundle: Bundle, model: Path) -> None:
+    if abs(bundle.card.mpp - WORKING_MPP) > 1e-6:
+        raise ModelError(
+            f"{model} was made for {bundle.card.mpp:g} µm per pixel, this version works at {WORKING_MPP:g}.",
+            "Give another model by --model, or train one.",
+        )
 
 
 @dataclass(frozen=True)
