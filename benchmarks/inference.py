@@ -215,7 +215,9 @@ def geojson(bundle: Bundle, folder: Path) -> None:
 
     import shapely
 
-    project = create_project(folder / "empty", [])
+    picture = folder / "one.tif"
+    tifffile.imwrite(picture, np.zeros((64, 64, 3), np.uint8), photometric="rgb")
+    project = create_project(folder / "one", [NewImage(picture, 0.25, {})])
     run = new_run(
         project,
         now=datetime.now().astimezone(),
