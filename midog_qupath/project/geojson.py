@@ -230,7 +230,8 @@ def write_features(path: Path, objects: Iterable[PathObject], *, compress: bool 
     """
     seen: set[UUID] = set()
     with atomic_writer(path) as raw:
-        stream = gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=1, mtime=0) if compress else raw
+        # No name: that of the file on its way would differ each time.
+        stream = gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) if compress else raw
         stream.write(b'{"type":"FeatureCollection","features":[')
         for thing, outline in _with_outlines(objects):
             feature = to_feature(thing, outline)
