@@ -137,7 +137,7 @@ def _holder(path: Path) -> Holder | None:
 
 def _alive(holder: Holder) -> bool:
     try:
-        started = psutil.Process(holder.pid).create_time()
+        started: float = psutil.Process(holder.pid).create_time()
         since = datetime.fromisoformat(holder.time)
     except psutil.NoSuchProcess:
         return False
