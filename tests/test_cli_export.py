@@ -160,7 +160,9 @@ def test_ctrl_c_leaves_the_old_dataset_and_no_rubbish(
     old = Dataset.open(project.ours / "dataset").sha256
     # Writing blocks slowly gives the signal time to arrive while there is half a dataset.
     script = textwrap.dedent("""
-        import sys, time
+        import signal, sys, time
+        # A process that is started in the background may be told to pass Ctrl-C over.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         from midog_qupath.dataset import read_image
         from midog_qupath.cli.main import main
         write = read_image.write_pixels

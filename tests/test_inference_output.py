@@ -70,7 +70,8 @@ def test_a_compiled_model_finds_what_the_model_finds_and_no_other_is_taken(tmp_p
     found = detect(slide, 0.25, bundle, runtime=Runtime(segmenter=load_compiled(file, bundle, "fp32")))
     assert len(wanted) == len(found) > 0
     for a, b in zip(found, wanted, strict=True):
-        assert (a.x, a.y) == pytest.approx((b.x, b.y), abs=1)
+        # An untrained network is flat: the highest pixel can be the next one.
+        assert (a.x, a.y) == pytest.approx((b.x, b.y), abs=bundle.card.stride + 0.5)
         assert a.mitosis_probability == pytest.approx(b.mitosis_probability, abs=0.002)
     other = standin_bundle()
     with pytest.raises(Exception, match="compiled from another model"):
