@@ -33,7 +33,7 @@ def folder = Files.createDirectories(ours.resolve('ground-truth'))
 def file = folder.resolve(fileStems(project)[entry.getID()] + '.geojson')
 // First beside it: a reader never sees half a file.
 def fresh = folder.resolve(file.getFileName().toString() + '.tmp')
-writeObjects(fresh, objects, aboutImage(entry, getCurrentImageData().getServerMetadata()))
+writeObjects(fresh, objects, aboutImage(entry, metadataOf(getCurrentImageData())))
 Files.move(fresh, file, StandardCopyOption.REPLACE_EXISTING)
 println "${entry.getImageName()}: ${objects.size()} objects in ${file}"
 
@@ -41,6 +41,12 @@ println "${entry.getImageName()}: ${objects.size()} objects in ${file}"
 /* All annotations, and the detections of midog-qupath that a person changed or reviewed. */
 List taught(hierarchy, written) {
     return hierarchy.getAnnotationObjects().toList() + hierarchy.getDetectionObjects().findAll { standing(it, written) == 'touched' }
+}
+
+/* Size and pixel size of an image; since 0.6 QuPath knows them without opening the slide. */
+Object metadataOf(imageData) {
+    def lazy = imageData.metaClass.respondsTo(imageData, 'getServerMetadata')
+    return lazy ? imageData.getServerMetadata() : imageData.getServer().getMetadata()
 }
 
 /* Which image it is: id in the project, size in pixels, microns per pixel (null where nobody knows). */

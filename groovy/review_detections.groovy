@@ -137,7 +137,7 @@ void openReview(gui, entry, imageData, left, classes) {
         def thing = left[at]
         said.setText("${at + 1} of ${left.size()}: ${thing.getPathClass()}\n${thing.getMeasurementList().asMap()}")
         hierarchy.getSelectionModel().setSelectedObject(thing)
-        def pixel = imageData.getServerMetadata().getPixelCalibration()
+        def pixel = imageData.getServer().getPixelCalibration()
         def viewer = gui.getViewer()
         viewer.setDownsampleFactor(pixel.hasPixelSizeMicrons() ? 0.125 / pixel.getAveragedPixelSizeMicrons() : 0.5)
         viewer.setCenterPixelLocation(thing.getROI().getCentroidX(), thing.getROI().getCentroidY())

@@ -109,7 +109,8 @@ def test_a_cancelled_run_changes_nothing_and_the_next_one_completes(project: Pro
 
 
 def test_an_error_is_the_programs_own_words(project: Project, program: Path) -> None:
-    (project.folder / "images" / "a[1].png").write_bytes(b"")
+    (model,) = (project.ours / "models").rglob("*.safetensors")
+    model.write_bytes(b"half a mod")
     code = """
     try {
         script.detect(System.getenv('MIDOG_QUPATH'), project, entry, data, [], [started: { }, say: { }])
@@ -117,7 +118,7 @@ def test_an_error_is_the_programs_own_words(project: Project, program: Path) -> 
         return error.getMessage()
     }
     """
-    assert "a[1].png" in call(project, SCRIPT, code, {"MIDOG_QUPATH": str(program)})
+    assert "damaged" in call(project, SCRIPT, code, {"MIDOG_QUPATH": str(program)})
 
 
 def test_where_the_program_is_looked_for(project: Project, program: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from inference_standin import Command
 from shapely.geometry import box
+from store_objects import require_same
 from write_objects import drawn
 from write_worlds import World, deleted, make_world, people
 
@@ -69,7 +70,7 @@ def test_what_a_person_drew_since_is_in_the_new_backup(world: World) -> None:
     assert world.people() == people()
     assert report.backup
     restore(world.project, report.backup.name, (), SILENT)
-    assert drawing in world.objects()
+    require_same([item for item in world.objects() if item.id == drawing.id], [drawing])
 
 
 def test_detections_that_were_put_back_in_time_were_not_deleted_by_a_person(world: World) -> None:
