@@ -11,6 +11,7 @@ from midog_qupath.cli.common import (
     StoreChoice,
     TerminalProgress,
     class_map_option,
+    images_option,
     json_option,
     mpp_option,
     print_json,
@@ -25,10 +26,7 @@ _KAPPAS = (("kappa_mitosis", "kappa, mitosis or not"), ("kappa_type", "kappa, no
 @project_argument
 @click.option("--a", "first", required=True, metavar="WHO", help="The annotator who is measured against.")
 @click.option("--b", "second", required=True, metavar="WHO", help="The annotator who is measured.")
-@click.option(
-    "--image", "images", multiple=True, metavar="PATTERN",
-    help="Only images whose name fits, e.g. 'case_1*'. May be repeated.",
-)  # fmt: skip
+@images_option
 @store_option
 @class_map_option
 @mpp_option

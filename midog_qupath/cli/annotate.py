@@ -12,7 +12,9 @@ from midog_qupath.cli.common import (
     StoreChoice,
     TerminalProgress,
     class_map_option,
+    device_option,
     json_option,
+    model_option,
     mpp_option,
     print_json,
     project_argument,
@@ -25,10 +27,7 @@ if TYPE_CHECKING:
 
 @click.command("annotate")
 @project_argument
-@click.option(
-    "--model", type=click.Path(path_type=Path), metavar="MODEL",
-    help="Model file or the folder of a training; default: the project's newest, else the released one.",
-)  # fmt: skip
+@model_option
 @click.option(
     "--image", "images", multiple=True, metavar="PATTERN",
     help="Only images whose name fits, e.g. 'case_1*', or of an entry id, id:7. May be repeated.",
@@ -51,10 +50,7 @@ if TYPE_CHECKING:
     "--threshold", type=FiniteRange(0, 1),
     help="Mitosis probability (0 to 1) from which a candidate is written; default: the model's own.",
 )  # fmt: skip
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True,
-    help="Where the model runs.",
-)  # fmt: skip
+@device_option
 @click.option(
     "--challenge", type=click.Path(path_type=Path), metavar="PATH",
     help="Write mitotic-figures.json of the MIDOG challenge too (millimetres): a .json for one image, else a "

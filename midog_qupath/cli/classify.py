@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from midog_qupath.cli.common import FiniteRange, TerminalProgress, json_option, print_json
+from midog_qupath.cli.common import (
+    FiniteRange,
+    TerminalProgress,
+    device_option,
+    json_option,
+    print_json,
+)
 from midog_qupath.units import COARSE_MPP, REFUSED_MPP, WORKING_MPP, MicronsPerPixel
 
 if TYPE_CHECKING:
@@ -24,10 +30,7 @@ if TYPE_CHECKING:
     "--mpp", type=FiniteRange(0.05, REFUSED_MPP), default=WORKING_MPP, show_default=True,
     help="Microns per pixel of the crops.",
 )  # fmt: skip
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True,
-    help="Where the model runs.",
-)  # fmt: skip
+@device_option
 @click.option(
     "--challenge", type=click.Path(path_type=Path), metavar="PATH",
     help="Write multiple-mitotic-figure-classification.json of the MIDOG challenge too: a .json with all "

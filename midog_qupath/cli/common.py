@@ -34,6 +34,26 @@ class FiniteRange(click.FloatRange):
 
 
 project_argument = click.argument("project", type=click.Path(path_type=Path))
+images_option = click.option(
+    "--image",
+    "images",
+    multiple=True,
+    metavar="PATTERN",
+    help="Only images whose name fits, e.g. 'case_1*'. May be repeated.",
+)
+model_option = click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    metavar="MODEL",
+    help="Model file or the folder of a training; default: the project's newest, else the released one.",
+)
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Where the model runs.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 class_map_option = click.option(
     "--class-map",

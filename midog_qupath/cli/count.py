@@ -12,6 +12,7 @@ from midog_qupath.cli.common import (
     StoreChoice,
     TerminalProgress,
     class_map_option,
+    images_option,
     json_option,
     mpp_option,
     print_json,
@@ -25,10 +26,7 @@ if TYPE_CHECKING:
 
 @click.command("count")
 @project_argument
-@click.option(
-    "--image", "images", multiple=True, metavar="PATTERN",
-    help="Only images whose name fits, e.g. 'case_1*'. May be repeated.",
-)  # fmt: skip
+@images_option
 @click.option(
     "--area", type=FiniteRange(0.001, 100), default=2.0, show_default=True, metavar="MM2",
     help="Area in mm² in which is counted; 2.37 is 10 fields of 0.237 mm².",

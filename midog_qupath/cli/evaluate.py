@@ -11,8 +11,11 @@ from midog_qupath.cli.common import (
     FiniteRange,
     TerminalProgress,
     class_map_option,
+    device_option,
     ground_truth_option,
+    images_option,
     json_option,
+    model_option,
     mpp_option,
     print_json,
     project_argument,
@@ -25,10 +28,7 @@ if TYPE_CHECKING:
 
 @click.command("evaluate")
 @project_argument
-@click.option(
-    "--model", type=click.Path(path_type=Path), metavar="MODEL",
-    help="Model file or the folder of a training; default: the project's newest, else the released one.",
-)  # fmt: skip
+@model_option
 @click.option(
     "--detections", metavar="RUN",
     help="Measure what an annotate run wrote (its id), a folder of GeoJSON files, or files of the MIDOG "
@@ -42,18 +42,12 @@ if TYPE_CHECKING:
     "--all", "all_cases", is_flag=True,
     help="Include cases that the model was trained or tuned on: every number is then in-sample.",
 )  # fmt: skip
-@click.option(
-    "--image", "images", multiple=True, metavar="PATTERN",
-    help="Only images whose name fits, e.g. 'case_1*'. May be repeated.",
-)  # fmt: skip
+@images_option
 @click.option(
     "--threshold", type=FiniteRange(0, 1),
     help="Mitosis probability (0 to 1) from which a candidate counts; default: the model's or run's own.",
 )  # fmt: skip
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True,
-    help="Where the model runs.",
-)  # fmt: skip
+@device_option
 @store_option
 @ground_truth_option
 @class_map_option

@@ -6,16 +6,19 @@ from pathlib import Path
 
 import click
 
-from midog_qupath.cli.common import TerminalProgress, json_option, print_json, project_argument
+from midog_qupath.cli.common import (
+    TerminalProgress,
+    images_option,
+    json_option,
+    print_json,
+    project_argument,
+)
 
 
 @click.command("restore")
 @project_argument
 @click.argument("time")
-@click.option(
-    "--image", "images", multiple=True, metavar="PATTERN",
-    help="Only images whose name fits, e.g. 'case_1*'. May be repeated.",
-)  # fmt: skip
+@images_option
 @json_option
 def command(project: Path, time: str, images: tuple[str, ...], as_json: bool) -> int:
     """Put the objects of images of PROJECT back as they were at TIME (`backups` lists them).
