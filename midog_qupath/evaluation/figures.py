@@ -17,7 +17,14 @@ from midog_qupath.evaluation.bootstrap import (
     paired_bootstrap,
     roc_auc_statistic,
 )
-from midog_qupath.evaluation.measured import UNKNOWN, Measured, MeasuredImage, all_types, with_detection
+from midog_qupath.evaluation.measured import (
+    UNKNOWN,
+    Measured,
+    MeasuredImage,
+    TypedFigures,
+    all_types,
+    with_detection,
+)
 from midog_qupath.evaluation.metrics import Counts, TypeScore, type_score
 from midog_qupath.evaluation.resampled import (
     ScoredCases,
@@ -42,7 +49,11 @@ class Statistics:
 
     def figures(self) -> dict[str, Interval | None]:
         """Each with its interval; with one case it is without: low and high are NaN."""
-        return {name: _figure(one, len(self.cases)) for name, one in self.by_name.items()}
+        return {name: self.figure(name) for name in self.by_name}
+
+    def figure(self, name: str) -> Interval | None:
+        """One of them; None where it does not exist."""
+        return _figure(self.by_name[name], len(self.cases)) if name in self.by_name else None
 
 
 def _figure(statistic: Statistic, cases: int) -> Interval | None:
@@ -85,7 +96,7 @@ def curve_statistics(images: Measured, scored: ScoredCases) -> Statistics:
 def type_statistics(images: Measured) -> Statistics:
     """Balanced accuracy, sensitivity and specificity over figures whose type was called."""
     types = all_types(images)
-    names, scores = _types_by_case(images)
+    names, scores = _types_by_case(types)
     table = {
         "balanced_accuracy": balanced_accuracy_statistic(scores),
         "sensitivity": sensitivity_statistic(scores),
@@ -107,8 +118,7 @@ def _over_all(statistic: Statistic, first: int) -> Statistic:
     return lambda weights: statistic(weights[:, :first])
 
 
-def _types_by_case(images: Measured) -> tuple[tuple[str, ...], list[TypeScore]]:
-    types = all_types(images)
+def _types_by_case(types: TypedFigures) -> tuple[tuple[str, ...], list[TypeScore]]:
     names, index = case_index(types.cases)
     known = types.called != UNKNOWN
     scores = []

@@ -160,12 +160,12 @@ def find_run(project: Project, run: str) -> tuple[Path, RunManifest | None]:
     """
     of_run, given = project.ours / "detections" / run, Path(run)
     folder = of_run if of_run.is_dir() else given
+    manifests = {manifest.run: manifest for manifest in load_manifests(project)}
     if not folder.exists():
-        known = ", ".join(manifest.run for manifest in load_manifests(project)) or "none"
+        known = ", ".join(manifests) or "none"
         raise EvaluationError(
             f"There is no run and no folder {run}.", f"Give a run of this project ({known}) or a folder."
         )
-    manifests = {manifest.run: manifest for manifest in load_manifests(project)}
     inside = folder.resolve().parent == (project.ours / "detections").resolve()
     return folder, manifests.get(folder.resolve().name) if inside else None
 

@@ -98,7 +98,7 @@ def curve_score(images: Measured, lowest: float) -> CurveScore:
             found[name] = curve_statistics(group, part).figures()
         return found
 
-    auc = type_statistics(images).figures().get("roc_auc")
+    auc = type_statistics(images).figure("roc_auc")
     pooled = curve_statistics(scored, together).figures()
     return CurveScore(lowest, pooled, by(_domain), by(_region_type), auc)
 

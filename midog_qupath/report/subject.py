@@ -59,7 +59,7 @@ def find_subject(target: Path, project: Path | None = None) -> Subject:
         return Subject(model.parent.resolve(), own, None, model)
     around = _enclosing(target)
     if around is not None and _is_run(target, around):
-        return _of_run(around, target.resolve().stem if target.is_file() else target.resolve().name)
+        return _of_named_run(around, target.resolve().stem if target.is_file() else target.resolve().name)
     return _of_project(open_project(target))
 
 
@@ -82,14 +82,18 @@ def _is_run(target: Path, project: Project) -> bool:
     )
 
 
-def _of_run(project: Project, name: str) -> Subject:
-    run = next((manifest for manifest in load_manifests(project) if manifest.run == name), None)
-    if run is None:
-        known = ", ".join(manifest.run for manifest in load_manifests(project)) or "none"
+def _of_named_run(project: Project, name: str) -> Subject:
+    manifests = {manifest.run: manifest for manifest in load_manifests(project)}
+    if name not in manifests:
+        known = ", ".join(manifests) or "none"
         raise ProjectError(
             f"{project.path} has no record of the run {name}.",
             f"Its runs are: {known}. A run that was cut short before it wrote has none.",
         )
+    return _of_run(project, manifests[name])
+
+
+def _of_run(project: Project, run: RunManifest) -> Subject:
     model = model_of_run(project, run.model, run.model_sha256)
     return Subject(project.ours / "detections" / run.run, project, run, model)
 
@@ -97,7 +101,7 @@ def _of_run(project: Project, name: str) -> Subject:
 def _of_project(project: Project) -> Subject:
     runs = [manifest for manifest in load_manifests(project) if manifest.images and not manifest.undone]
     if runs:
-        return _of_run(project, max(runs, key=lambda manifest: manifest.number).run)
+        return _of_run(project, max(runs, key=lambda manifest: manifest.number))
     trained = sorted((project.ours / "models").glob(f"*/{MODEL_FILE}"))
     if trained:
         return Subject(trained[-1].parent, project, None, trained[-1])
