@@ -83,3 +83,8 @@ class ClassMap:
     def path_classes(self) -> tuple[PathClass, ...]:
         """The classes with the colours they get in a project that lacks them."""
         return tuple(PathClass(getattr(self, role), color) for role, color in _COLORS.items())
+
+    def colors(self, project_classes: Sequence[PathClass]) -> dict[str, int | None]:
+        """Colours by normalised name: the project's where it has one, else ours."""
+        known = {normalised(one.name): one.color for one in self.path_classes()}
+        return known | {normalised(one.name): one.color for one in project_classes if one.color is not None}

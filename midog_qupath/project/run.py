@@ -33,14 +33,12 @@ class DetectionClasses:
 
 def detection_classes(class_map: ClassMap, project: Project) -> DetectionClasses:
     """The classes of ``class_map``, in the colours that the project has for them."""
-    colors = {normalised(known.name): known.color for known in project.classes if known.color is not None}
-
-    def colored(name: str) -> PathClass:
-        return PathClass(name, colors.get(normalised(name), defaults[name]))
-
-    defaults = {own.name: own.color for own in class_map.path_classes()}
+    colors = class_map.colors(project.classes)
     return DetectionClasses(
-        colored(class_map.mitosis), colored(class_map.normal), colored(class_map.atypical)
+        *(
+            PathClass(name, colors[normalised(name)])
+            for name in (class_map.mitosis, class_map.normal, class_map.atypical)
+        )
     )
 
 

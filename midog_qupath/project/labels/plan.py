@@ -134,13 +134,6 @@ class _Here:
     class_map: ClassMap
     source: str
 
-    def colors(self) -> dict[str, int | None]:
-        """Colours of classes: the project's, else ours."""
-        known = {normalised(one.name): one.color for one in self.class_map.path_classes()}
-        return known | {
-            normalised(one.name): one.color for one in self.project.classes if one.color is not None
-        }
-
 
 def _image(
     here: _Here,
@@ -204,7 +197,7 @@ def _new(
         if thing.kind is ObjectKind.ANNOTATION and thing.roi is not None:
             standing[normalised(thing.class_name or "")].append(thing)
     there = {key: _Places(things) for key, things in standing.items()}
-    colors = here.colors()
+    colors = here.class_map.colors(here.project.classes)
     new = []
     for thing in given:
         identity = thing.id or label_id(entry, thing)
