@@ -48,7 +48,7 @@ from midog_qupath.project.labels.write import (
 from midog_qupath.project.model import ImageEntry, PathObject, Project
 from midog_qupath.project.qpproj import open_project
 from midog_qupath.project.stores.choose import StoreFactory, choose_store
-from midog_qupath.project.undo import UndoReport, run_to_undo, undo_run
+from midog_qupath.project.undo import UndoReport, run_to_undo, store_to_undo, undo_run
 from midog_qupath.report.gather import ReportOptions
 from midog_qupath.report.make import ReportResult, default_path, make_report
 from midog_qupath.report.subject import find_subject
@@ -211,7 +211,8 @@ def undo(
     """Take a run (None: the newest) out of a project again; what people touched stays."""
     opened = _opened(project)
     manifest = run_to_undo(opened, run)
-    return undo_run(opened, _factory(opened, store), manifest.run, progress)
+    factory, _ = choose_store(opened, store_to_undo(manifest, store))
+    return undo_run(opened, factory, manifest.run, progress)
 
 
 def evaluate(

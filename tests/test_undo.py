@@ -14,6 +14,7 @@ from store_objects import require_same
 from test_write_detections import Cut, HookedStore
 from write_worlds import World, deleted, make_world, reclassified
 
+import midog_qupath
 from midog_qupath.errors import SafetyError, StoreError
 from midog_qupath.progress import SILENT
 from midog_qupath.project.lock import project_lock
@@ -203,6 +204,14 @@ def test_a_run_beside_the_project_is_undone_without_touching_it(native: World) -
     undo(native)
     assert [(entry.data_dir / "data.qpdata").read_bytes() for entry in native.project.images] == before
     assert load_manifests(native.project)[0].undone
+
+
+def test_from_python_too_the_store_that_wrote_a_run_takes_it_out(tmp_path: Path) -> None:
+    beside = make_world(tmp_path, "sidecar")
+    beside.write((100, 100))
+    report = midog_qupath.undo(beside.project)
+    assert (report.store, [image.removed for image in report.images]) == ("sidecar", [1, 1])
+    assert beside.places() == []
 
 
 def test_a_second_writer_is_refused(native: World) -> None:

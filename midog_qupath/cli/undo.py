@@ -33,12 +33,11 @@ def command(project: Path, run: str | None, store: StoreChoice, as_json: bool) -
     image could not be written: run it again for those.
     """
     from midog_qupath.project.qpproj import open_project
-    from midog_qupath.project.undo import run_to_undo, undo_run
+    from midog_qupath.project.undo import run_to_undo, store_to_undo, undo_run
 
     opened, progress = open_project(project), TerminalProgress()
     chosen = run_to_undo(opened, run)
-    if store.name is None and chosen.store == "sidecar":
-        store = StoreChoice("sidecar", store.check)
+    store = StoreChoice(store_to_undo(chosen, store.name), store.check)
     report = undo_run(opened, store.open(opened, progress), chosen.run, progress)
     if as_json:
         print_json(_as_json(report))

@@ -78,6 +78,14 @@ def run_to_undo(project: Project, run: str | None) -> RunManifest:
     return waiting[-1]
 
 
+def store_to_undo(run: RunManifest, asked: str | None) -> str | None:
+    """The store that takes a run out: the one asked for, else the sidecar for what only that has.
+
+    None: whichever is best.
+    """
+    return "sidecar" if asked is None and run.store == "sidecar" else asked
+
+
 def undo_run(
     project: Project, store_factory: StoreFactory, run: str | None, progress: Progress
 ) -> UndoReport:
