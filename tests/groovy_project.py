@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,14 +16,13 @@ import cv2
 import numpy as np
 import pytest
 from shapely.geometry import Point, box
+from write_objects import next_run
 
 from midog_qupath.detection import Detection
 from midog_qupath.progress import SILENT
-from midog_qupath.project.classes import ClassMap
 from midog_qupath.project.create import NewImage, create_project
 from midog_qupath.project.model import ImageEntry, ObjectKind, PathClass, PathObject, Project, Roi, RoiKind
 from midog_qupath.project.results import ImageResult
-from midog_qupath.project.run import new_run
 from midog_qupath.project.shapes import centre, centres
 from midog_qupath.project.stores.base import Edit
 from midog_qupath.project.stores.native import NativeStore
@@ -108,16 +106,7 @@ def annotate(project: Project, hour: int, *places: tuple[float, ...]) -> None:
     A place is x, y and, where they matter, the probabilities of a mitosis (else 0.9) and of an atypical
     one (0.2).
     """
-    run = new_run(
-        project,
-        now=datetime(2025, 1, 1, hour),
-        model="demo",
-        model_sha256="0" * 64,
-        threshold=0.5,
-        atypical_threshold=0.5,
-        class_map=ClassMap(),
-        software={},
-    )
+    run = next_run(project, hour)
     found = [Detection(x, y, *(rest or (0.9, 0.2)), polygon=Point(x, y).buffer(10)) for x, y, *rest in places]
     result = ImageResult(project.images[0], found, box(0, 0, 400, 400), MicronsPerPixel(0.25))
     store = lambda: NativeStore(project)  # noqa: E731

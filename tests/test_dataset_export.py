@@ -7,7 +7,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -18,6 +17,7 @@ import pytest
 import shapely
 from dataset_project import HEIGHT, LABELS, WIDTH, a_project, label, square
 from shapely.geometry import MultiPoint, Point, box
+from write_objects import next_run
 
 from midog_qupath.dataset.export import export_project
 from midog_qupath.dataset.read_image import ExportOptions
@@ -29,7 +29,6 @@ from midog_qupath.project.classes import ClassMap
 from midog_qupath.project.model import PathClass, PathObject, Project
 from midog_qupath.project.qpproj import open_project
 from midog_qupath.project.results import ImageResult
-from midog_qupath.project.run import new_run
 from midog_qupath.project.stores.base import Edit
 from midog_qupath.project.stores.native import NativeStore
 from midog_qupath.project.write import write_detections
@@ -285,16 +284,7 @@ def test_ours_is_ground_truth_only_where_a_person_touched_it(tmp_path: Path) -> 
     (entry,) = project.images
     places = [(100, 100), (150, 100), (200, 100)]
     found = [Detection(x, y, 0.9, 0.1, Point(x, y).buffer(10)) for x, y in places]
-    run = new_run(
-        project,
-        now=datetime(2025, 1, 1),
-        model="demo",
-        model_sha256="0" * 64,
-        threshold=0.5,
-        atypical_threshold=0.5,
-        class_map=ClassMap(),
-        software={},
-    )
+    run = next_run(project, 0)
     result = ImageResult(entry, found, box(0, 0, WIDTH, HEIGHT), WORKING_MPP)
     write_detections(
         project, lambda: NativeStore(project), [result], run, keep=False, sidecar_only=False, progress=SILENT

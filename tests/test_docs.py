@@ -19,6 +19,7 @@ import pytest
 from dataset_project import label, square
 from doc_blocks import ROOT, TAGS, Block, blocks, disguised, midog_arguments, pages, run
 from inference_standin import painted
+from tiny_recipe import TINY
 
 import midog_qupath.demo.project
 import midog_qupath.learning.recipe
@@ -26,21 +27,6 @@ from midog_qupath.cli.main import cli
 from midog_qupath.demo.project import generate_project
 from midog_qupath.project.geojson import write_features
 
-#: A training that is over in seconds, for every recipe that a page names.
-TINY = """
-[network]
-encoder = "tu-mobilenetv3_small_050"
-decoder_channels = [32, 16, 16]
-classifier_channels = 8
-[sampling]
-tile_px = 64
-batch = 6
-[teacher]
-steps = 4
-[student]
-steps = 8
-mine_at = []
-"""
 BLOCKS = [block for page in pages() for block in blocks(page)]
 #: Pages whose blocks run in every test run; the rest in the long one.
 QUICK = (

@@ -7,27 +7,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from tiny_recipe import TINY
 
 from midog_qupath.cli.main import cli
 from midog_qupath.demo.project import generate_project
 from midog_qupath.project.model import ObjectKind
 from midog_qupath.project.qpproj import open_project
 from midog_qupath.project.stores.native import NativeStore
-
-TINY = """
-[network]
-encoder = "tu-mobilenetv3_small_050"
-decoder_channels = [32, 16, 16]
-classifier_channels = 8
-[sampling]
-tile_px = 64
-batch = 6
-[teacher]
-steps = 4
-[student]
-steps = 8
-mine_at = []
-"""
 
 
 def run(*arguments: str) -> Result:

@@ -34,10 +34,10 @@ def run_info(run: str = "20250101-120000-abcd", number: int = 1) -> RunInfo:
     )
 
 
-def next_run(project: Project) -> RunInfo:
+def next_run(project: Project, hour: int = 12) -> RunInfo:
     return new_run(
         project,
-        now=datetime(2025, 1, 1, 12),
+        now=datetime(2025, 1, 1, hour),
         model="demo",
         model_sha256="0" * 64,
         threshold=0.5,
