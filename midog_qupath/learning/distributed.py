@@ -198,9 +198,11 @@ class Membership:
         """Leave the others, or fail; only one process may say that it failed."""
         if self._store is None:
             return
-        if error is None:
-            distributed.destroy_process_group()
-        elif not self._speaks(error, self._store):
+        silent = error is not None and not self._speaks(error, self._store)
+        # Left to the interpreter's end, threads of the group that still run would abort the process.
+        distributed.destroy_process_group()
+        self._store = None
+        if silent:
             raise SystemExit(1) from None
 
     def _speaks(self, error: BaseException, store: _Store) -> bool:

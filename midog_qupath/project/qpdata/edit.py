@@ -62,10 +62,13 @@ def edit_and_read(
 def _kinds_to_remove(document: Document, ids: frozenset[UUID]) -> dict[UUID, ObjectKind]:
     """Only detections may go, and annotations that carry the mark of a count of ours."""
     kinds = dict.fromkeys(ids, ObjectKind.DETECTION)
+    if not ids:
+        return kinds
     for node, parent in document.root.walk():
+        if parent is None or node.kind is not ObjectKind.ANNOTATION:
+            continue
         identity = object_id(node)
-        annotation = parent is not None and node.kind is ObjectKind.ANNOTATION
-        if identity in ids and annotation and COUNT_MEASUREMENT in measurements(_opened(node).head[3]):
+        if identity in ids and COUNT_MEASUREMENT in measurements(_opened(node).head[3]):
             kinds[identity] = ObjectKind.ANNOTATION
     return kinds
 
