@@ -22,7 +22,7 @@ from shapely.geometry.base import BaseGeometry
 from midog_qupath.errors import GeoJsonError
 from midog_qupath.files import atomic_writer
 from midog_qupath.project.classes_file import java_int, normalised
-from midog_qupath.project.geojson_rules import validate_feature
+from midog_qupath.project.geojson_rules import validate_attributes, validate_class, validate_feature
 from midog_qupath.project.geometry import on_grid
 from midog_qupath.project.model import ObjectKind, PathClass, PathObject, Plane, Roi, RoiKind
 from midog_qupath.project.shapes import settled
@@ -45,6 +45,9 @@ _EXPORT_AGAIN = "Export it again from QuPath."
 #: Objects whose outlines are looked at together.
 _BATCH = 1000
 _REPORT = "Nothing was written; please report this."
+_FIRST_PLANE = Plane()
+#: Corners (x, y) of a polygon's rings.
+_Rings = list[list[list[float]]]
 
 
 # ---- reading -------------------------------------------------------------------------------------
@@ -229,12 +232,13 @@ def write_features(path: Path, objects: Iterable[PathObject], *, compress: bool 
         If an object has no id, two have one, or a measurement is not finite.
     """
     seen: set[UUID] = set()
+    classes: dict[PathClass, dict[str, Any]] = {}
     with atomic_writer(path) as raw:
         # No name: that of the file on its way would differ each time.
         stream = gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) if compress else raw
         stream.write(b'{"type":"FeatureCollection","features":[')
-        for thing, outline in _with_outlines(objects):
-            feature = to_feature(thing, outline)
+        for thing, rings in _with_rings(objects):
+            feature = to_feature(thing) if rings is None else _plain_feature(thing, rings, classes)
             if feature is None or thing.id is None:
                 continue
             if thing.id in seen:
@@ -247,32 +251,62 @@ def write_features(path: Path, objects: Iterable[PathObject], *, compress: bool 
     return len(seen)
 
 
-def _with_outlines(objects: Iterable[PathObject]) -> Iterator[tuple[PathObject, BaseGeometry | None]]:
-    """Each object, with its outline where that is ready for QuPath: found for many at once."""
+def _with_rings(objects: Iterable[PathObject]) -> Iterator[tuple[PathObject, _Rings | None]]:
+    """Each object, with the ring of its outline as QuPath takes it where many can be made ready at once."""
     waiting = iter(objects)
     while batch := list(islice(waiting, _BATCH)):
         ready = settled([thing.roi.geometry if thing.roi is not None else None for thing in batch])
-        yield from zip(batch, shapely.normalize(np.array([*ready, None], dtype=object))[:-1], strict=True)
+        outlines = shapely.normalize(np.array([*ready, None], dtype=object)[:-1])
+        # Points of the grid as doubles, 0.30000000000000004, print as 0.3.
+        corners = shapely.get_coordinates(outlines).round(2)
+        ends = np.cumsum(shapely.get_num_coordinates(outlines))
+        parts = np.split(corners, ends[:-1])
+        for thing, outline, part in zip(batch, ready, parts, strict=True):
+            yield thing, None if outline is None else [part.tolist()]
 
 
-def to_feature(thing: PathObject, outline: BaseGeometry | None = None) -> dict[str, Any] | None:
+def to_feature(thing: PathObject) -> dict[str, Any] | None:
     """One object as a valid Feature; None where nothing of its outline is left.
-
-    ``outline``: its shape as QuPath takes it, where that is known already.
 
     Raises
     ------
     GeoJsonError
         If it has no id, or a measurement that is not finite.
     """
-    geometry = _geometry(thing.roi, outline)
+    geometry = _geometry(thing.roi)
     if geometry is None:
         return None
+    classification = _classification(thing.path_class) if thing.path_class is not None else None
+    feature = _feature(thing, geometry, classification)
+    validate_feature(feature)
+    return feature
+
+
+def _plain_feature(
+    thing: PathObject, rings: _Rings, classes: dict[PathClass, dict[str, Any]]
+) -> dict[str, Any]:
+    """One object with an outline that is sound (:func:`settled`), as a valid Feature.
+
+    ``classes``: what is known of the classes of a file; grows.
+    """
+    assert thing.roi is not None
+    if thing.path_class is not None and thing.path_class not in classes:
+        classes[thing.path_class] = _classification(thing.path_class)
+        validate_class(classes[thing.path_class])
+    classification = classes[thing.path_class] if thing.path_class is not None else None
+    feature = _feature(thing, _placed({"type": "Polygon", "coordinates": rings}, thing.roi), classification)
+    validate_attributes(feature)
+    return feature
+
+
+def _feature(
+    thing: PathObject, geometry: dict[str, Any], classification: dict[str, Any] | None
+) -> dict[str, Any]:
     properties: dict[str, Any] = {"objectType": thing.kind.value}
     if thing.name is not None:
         properties["name"] = thing.name
-    if thing.path_class is not None:
-        properties["classification"] = _classification(thing.path_class)
+    if classification is not None:
+        properties["classification"] = classification
     if thing.locked:
         properties["isLocked"] = True
     if thing.measurements:
@@ -282,7 +316,6 @@ def to_feature(thing: PathObject, outline: BaseGeometry | None = None) -> dict[s
     feature = {"type": "Feature", "id": str(thing.id), "geometry": geometry, "properties": properties}
     if nucleus := _geometry(thing.nucleus):
         feature["nucleusGeometry"] = nucleus
-    validate_feature(feature)
     return feature
 
 
@@ -292,23 +325,24 @@ def _classification(path_class: PathClass) -> dict[str, Any]:
     return {"names": normalised(path_class.name).split(": "), "color": levels}
 
 
-def _geometry(roi: Roi | None, outline: BaseGeometry | None = None) -> dict[str, Any] | None:
-    if roi is None:
-        return None
-    shape = outline if outline is not None else on_grid(roi.geometry)
-    if shape is None:
+def _geometry(roi: Roi | None) -> dict[str, Any] | None:
+    shape = on_grid(roi.geometry) if roi is not None else None
+    if roi is None or shape is None:
         return None
     if isinstance(shape, Polygon):
-        rings = [shape.exterior, *shape.interiors]
-        # Points of the grid as doubles, 0.30000000000000004, print as 0.3.
-        corners = [shapely.get_coordinates(ring).round(2).tolist() for ring in rings]
-        raw: dict[str, Any] = {"type": "Polygon", "coordinates": corners}
-    else:
-        raw = orjson.loads(shapely.to_geojson(shape))
-        raw["coordinates"] = _rounded(raw["coordinates"])
+        rings = [
+            shapely.get_coordinates(ring).round(2).tolist() for ring in (shape.exterior, *shape.interiors)
+        ]
+        return _placed({"type": "Polygon", "coordinates": rings}, roi)
+    raw: dict[str, Any] = orjson.loads(shapely.to_geojson(shape))
+    raw["coordinates"] = _rounded(raw["coordinates"])
+    return _placed(raw, roi)
+
+
+def _placed(raw: dict[str, Any], roi: Roi) -> dict[str, Any]:
     if roi.kind is RoiKind.ELLIPSE:
         raw["isEllipse"] = True
-    if roi.plane != Plane():
+    if roi.plane != _FIRST_PLANE:
         raw["plane"] = {"c": roi.plane.c, "z": roi.plane.z, "t": roi.plane.t}
     return raw
 

@@ -6,9 +6,9 @@ One bad feature makes QuPath refuse the whole file, so every feature passes this
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
-from uuid import UUID
 
 import numpy as np
 import orjson
@@ -23,10 +23,25 @@ from midog_qupath.project.model import ObjectKind
 _GEOMETRIES = ("Point", "MultiPoint", "LineString", "Polygon", "MultiPolygon")
 #: Below this (square pixels) a shape on the 0.01 px grid is a zero-area object in QuPath.
 _DEGENERATE = 0.5
+_KINDS = frozenset(ObjectKind)
+_UUID = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 def validate_feature(feature: Mapping[str, Any]) -> None:
     """Check a GeoJSON Feature of a QuPath object.
+
+    Raises
+    ------
+    GeoJsonError
+        Naming the rule that is broken.
+    """
+    validate_attributes(feature)
+    validate_class(feature["properties"].get("classification"))
+    _validate_geometry(feature.get("geometry"))
+
+
+def validate_attributes(feature: Mapping[str, Any]) -> None:
+    """All of :func:`validate_feature` but geometry and class, for one where these are known to be sound.
 
     Raises
     ------
@@ -39,20 +54,27 @@ def validate_feature(feature: Mapping[str, Any]) -> None:
     _require(isinstance(properties, Mapping), "its properties are missing, QuPath refuses the file")
     assert isinstance(properties, Mapping)
     _require(
-        properties.get("objectType") in set(ObjectKind),
+        properties.get("objectType") in _KINDS,
         "objectType is not inside properties, QuPath would make it an annotation",
     )
     _require("color" not in properties, "a colour of its own would hide that of its class")
-    _validate_class(properties.get("classification"))
     for name, value in properties.get("measurements", {}).items():
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        _require(number and math.isfinite(value), f"measurement {name!r} is no finite number")
+        if not (number and math.isfinite(value)):
+            raise _broken(f"measurement {name!r} is no finite number")
     for key, value in properties.get("metadata", {}).items():
-        _require(isinstance(value, str), f"metadata {key!r} is no text")
-    _validate_geometry(feature.get("geometry"))
+        if not isinstance(value, str):
+            raise _broken(f"metadata {key!r} is no text")
 
 
-def _validate_class(classification: Any) -> None:
+def validate_class(classification: Any) -> None:
+    """Check the ``classification`` of a Feature; None is sound.
+
+    Raises
+    ------
+    GeoJsonError
+        Naming the rule that is broken.
+    """
     if classification is None:
         return
     _require(isinstance(classification, Mapping), "its class is no object with names and colour")
@@ -93,10 +115,7 @@ def _shape(kind: str, coordinates: Any) -> BaseGeometry:
 
 
 def _is_uuid(value: Any) -> bool:
-    try:
-        return isinstance(value, str) and str(UUID(value)) == value.lower()
-    except ValueError:
-        return False
+    return isinstance(value, str) and _UUID.fullmatch(value) is not None
 
 
 def _require(holds: bool, otherwise: str) -> None:
