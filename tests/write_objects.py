@@ -10,7 +10,7 @@ from shapely.geometry.base import BaseGeometry
 
 from midog_qupath.detection import Detection
 from midog_qupath.project.classes import ClassMap
-from midog_qupath.project.journal import written_object
+from midog_qupath.project.journal import written_objects
 from midog_qupath.project.manifest import ImageRecord, RunManifest
 from midog_qupath.project.model import ObjectKind, PathClass, PathObject, Project, Roi, RoiKind
 from midog_qupath.project.run import DetectionClasses, RunInfo, as_path_object, new_run
@@ -81,7 +81,7 @@ def manifest(
         mpp=0.25,
         area=AREA.wkt,
         sidecar="detections/run/image.geojson",
-        objects=tuple(written_object(item) for item in objects),
+        objects=written_objects(objects),
         **record,
     )
     return RunManifest(

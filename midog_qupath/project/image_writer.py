@@ -13,7 +13,7 @@ from midog_qupath.errors import MidogError, SafetyError, StoreError
 from midog_qupath.progress import Progress
 from midog_qupath.project.backup import back_up, now_as_time
 from midog_qupath.project.editor import Editor
-from midog_qupath.project.journal import Journal, written_object
+from midog_qupath.project.journal import Journal, written_objects
 from midog_qupath.project.manifest import ImageRecord
 from midog_qupath.project.model import PathClass, PathObject, Project
 from midog_qupath.project.ours import wiped_runs
@@ -151,6 +151,6 @@ def _record(project: Project, item: Item, planned: Plan | None) -> ImageRecord:
         mpp=item.result.mpp,
         area=shapely.to_wkt(item.result.area, rounding_precision=2),
         sidecar=item.sidecar.relative_to(project.ours).as_posix(),
-        objects=tuple(written_object(new) for new in (planned.add if planned else item.new)),
+        objects=written_objects(planned.add if planned else item.new),
         removed=tuple(sorted(planned.remove)) if planned else (),
     )

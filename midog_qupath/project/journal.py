@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
+import numpy as np
 import shapely
 
 from midog_qupath.project.manifest import (
@@ -19,7 +20,6 @@ from midog_qupath.project.manifest import (
 from midog_qupath.project.model import PathObject, Project
 from midog_qupath.project.ours import replaces
 from midog_qupath.project.run import RunInfo, empty_manifest
-from midog_qupath.project.shapes import centre
 
 
 class Journal:
@@ -90,11 +90,19 @@ class Journal:
         save_manifest(self._project, self._manifest)
 
 
-def written_object(item: PathObject) -> WrittenObject:
-    """What a manifest keeps of a new detection of ours."""
-    if item.id is None or item.roi is None or item.class_name is None:
-        raise ValueError("a detection of ours has an id, a region of interest and a class")
-    x, y = centre(item)
+def written_objects(items: Sequence[PathObject]) -> tuple[WrittenObject, ...]:
+    """What a manifest keeps of new detections of ours, in order."""
+    outlines = [item.roi.geometry for item in items if item.roi is not None]
+    found = np.array([*outlines, None], dtype=object)[:-1]
+    middles = shapely.bounds(found).reshape(-1, 2, 2).mean(axis=1).tolist()
     # New outlines lie on a grid of 0.01 px.
-    outline = shapely.to_wkt(item.roi.geometry, rounding_precision=2)
+    texts = shapely.to_wkt(found, rounding_precision=2).tolist()
+    return tuple(
+        _written_object(item, x, y, text) for item, (x, y), text in zip(items, middles, texts, strict=True)
+    )
+
+
+def _written_object(item: PathObject, x: float, y: float, outline: str) -> WrittenObject:
+    if item.id is None or item.class_name is None:
+        raise ValueError("a detection of ours has an id, a region of interest and a class")
     return WrittenObject(id=item.id, class_name=item.class_name, x=x, y=y, outline=outline)
