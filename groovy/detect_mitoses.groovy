@@ -226,12 +226,16 @@ Object onWindowThread(Closure work) {
 
 /*
  * Takes the detections of runs into an image: those named, or all that are not yet in it. Tells what it did,
- * a line a run. Which runs are in an image is kept in the image's own data: saved, or not, with the detections.
+ * a line a run. Which runs were taken in, and what each replaced, is kept in the image's own data: saved, or not,
+ * with the detections. From that midog-qupath knows a run that a person deleted to the last detection.
  */
 List takeIn(project, entry, imageData, wanted) {
     def key = 'midog-qupath imported runs'
     def hierarchy = imageData.getHierarchy()
-    def imported = ((imageData.getProperty(key) ?: '') as String).tokenize(',')
+    def imported = ((imageData.getProperty(key) ?: '') as String).tokenize(',').collectEntries {
+        def words = it.tokenize(' ')
+        [(words[0]): words.drop(1)]
+    }
     def ours = project.getPath().getParent().resolve('midog-qupath')
     def runs = readRuns(ours).findAll { !it.undone }
     def written = writtenObjects(runs)
@@ -243,7 +247,7 @@ List takeIn(project, entry, imageData, wanted) {
         if (record == null)
             return
         def present = hierarchy.getDetectionObjects().collect { it.getID().toString() } as Set
-        def there = record.state == 'written' || imported.contains(run.run) || record.objects.any { present.contains(it.id) }
+        def there = record.state == 'written' || imported.containsKey(run.run) || record.objects.any { present.contains(it.id) }
         def file = ours.resolve(record.sidecar).toFile()
         def asked = !there && (wanted == null || wanted.contains(run.run))
         if (asked && !file.isFile())
@@ -264,18 +268,17 @@ List takeIn(project, entry, imageData, wanted) {
             def add = found.findAll { !isNear(centre(it), kept, radius) }
             hierarchy.removeObjects(remove, true)
             hierarchy.addObjects(add)
-            replaced.addAll(remove.collect { it.getID().toString() })
-            imported << run.run
+            imported[run.run] = remove.collect { it.getID().toString() }
             addClasses(project, imageData, add.collect { it.getPathClass() })
             lines << "run ${run.run}: ${add.size()} added, ${remove.size()} replaced, ${found.size() - add.size()} left out"
         }
-        if (there || imported.contains(run.run)) {
+        if (there || imported.containsKey(run.run)) {
             earlier << record
-            replaced.addAll(record.removed)
+            replaced.addAll(imported.containsKey(run.run) ? imported[run.run] : record.removed)
         }
     }
     if (lines)
-        imageData.setProperty(key, imported.join(','))
+        imageData.setProperty(key, imported.collect { name, ids -> ([name] + ids).join(' ') }.join(','))
     return lines.collect { it.toString() }
 }
 

@@ -9,10 +9,12 @@ import pytest
 from groovy_project import annotate, change, objects, places, run_script, two_images
 from store_objects import require_same
 
+from midog_qupath.project.imported import with_imports
 from midog_qupath.project.manifest import load_manifests, save_manifest
 from midog_qupath.project.model import ObjectKind, PathClass, Project
 from midog_qupath.project.ours import Standing, classify, deleted
 from midog_qupath.project.qpproj import open_project
+from midog_qupath.project.stores.native import NativeStore
 from midog_qupath.project.stores.sidecar import SidecarStore
 
 NAMES = ["b/1: x.png", "a.png", "A.tif.png", "nul.png", "2.5x region", ".png"]
@@ -66,6 +68,32 @@ def test_two_runs_are_taken_in_one_after_the_other_and_an_undone_one_never(proje
     save_manifest(project, load_manifests(project)[2].model_copy(update={"undone": True}))
     run_script(project, "import_detections.groovy")
     assert places(project) == {(50, 52), (300, 100)}
+
+
+@pytest.mark.long
+@pytest.mark.qupath
+def test_what_was_taken_in_and_wholly_deleted_is_known_and_never_comes_back(project: Project) -> None:
+    annotate(project, 1, (50, 50), (100, 100))
+    annotate(project, 2, (50, 52), (102, 100))
+    assert gone(project) == set()
+    run_script(project, "import_detections.groovy")
+    assert places(project) == {(50, 52), (102, 100)}
+    assert gone(project) == set()  # the first run was replaced, which no manifest had planned
+
+    change(project, (50, 52))
+    change(project, (102, 100))
+    assert gone(project) == {(50, 52), (102, 100)}
+    annotate(project, 3, (52, 52), (300, 100))
+    run_script(project, "import_detections.groovy")
+    assert places(project) == {(300, 100)}
+    assert gone(project) == {(50, 52), (102, 100)}
+
+
+def gone(project: Project) -> set[tuple[int, int]]:
+    """Where a person deleted a detection of the first image."""
+    entry = project.images[0]
+    runs = with_imports(load_manifests(project), entry, NativeStore(project))
+    return {(round(x), round(y)) for x, y in deleted(objects(project), runs, entry.entry_id)}
 
 
 @pytest.mark.long

@@ -83,7 +83,8 @@ def test_nothing_comes_within_7_5_microns_of_what_a_person_deleted(world: World)
     # Again and again: the run in between does not wash it away.
     world.write((100, 100), (300, 300))
     assert world.places() == [(300, 300)]
-    assert deleted_positions(world.project, world.image, world.objects(), MPP) == [(100.0, 100.0)]
+    runs = load_manifests(world.project)
+    assert deleted_positions(world.objects(), runs, world.image.entry_id, MPP) == [(100.0, 100.0)]
 
 
 def test_keep_leaves_the_detections_of_earlier_runs(world: World) -> None:

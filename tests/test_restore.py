@@ -18,6 +18,7 @@ from midog_qupath.errors import SafetyError
 from midog_qupath.progress import SILENT
 from midog_qupath.project.backup import all_backups
 from midog_qupath.project.lock import project_lock
+from midog_qupath.project.manifest import load_manifests
 from midog_qupath.project.model import ImageEntry
 from midog_qupath.project.ours import deleted_positions
 from midog_qupath.project.restore import restore
@@ -79,7 +80,8 @@ def test_detections_that_were_put_back_in_time_were_not_deleted_by_a_person(worl
     world.write((110, 100), (600, 600))
     restore(world.project, times(world)[1], (), SILENT)
     assert world.places() == [(100, 100)]
-    assert deleted_positions(world.project, world.image, world.objects(), 0.25) == [(300.0, 300.0)]
+    runs = load_manifests(world.project)
+    assert deleted_positions(world.objects(), runs, world.image.entry_id, 0.25) == [(300.0, 300.0)]
     # The run that is gone keeps nothing away, the person's deletion does.
     world.write((110, 100), (600, 600), (305, 300))
     assert world.places() == [(110, 100), (600, 600)]

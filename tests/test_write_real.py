@@ -10,6 +10,7 @@ from shapely.geometry import box
 from write_objects import detection, next_run
 
 from midog_qupath.progress import SILENT
+from midog_qupath.project.manifest import load_manifests
 from midog_qupath.project.model import ObjectKind, PathClass, Project
 from midog_qupath.project.ours import Standing, deleted_positions, ours_state
 from midog_qupath.project.qpproj import open_project
@@ -62,7 +63,8 @@ def test_people_s_objects_stay_and_reruns_follow_the_rules(real_project: Path) -
     standing = ours_state(project)
     ours = [item for item in store.read(first) if item.kind is ObjectKind.DETECTION]
     assert sorted(standing(item) for item in ours) == [Standing.TOUCHED, Standing.UNTOUCHED]
-    assert deleted_positions(project, first, store.read(first), MPP) == [(100.0, 100.0)]
+    gone = deleted_positions(store.read(first), load_manifests(project), first.entry_id, MPP)
+    assert gone == [(100.0, 100.0)]
     assert (report.images[0].near_ours, report.images[0].near_deleted) == (1, 1)
     assert (project.folder / "classifiers" / "classes.json").read_bytes() == classes
 

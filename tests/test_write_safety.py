@@ -231,7 +231,7 @@ def test_export_learns_what_is_ours_and_what_a_person_deleted(project: Project) 
     assert state(left) is Standing.UNTOUCHED
     assert state(replace(left, name="sure")) is Standing.TOUCHED
     assert state(person) is Standing.THEIRS
-    found = deleted_positions(project, project.images[0], [left, person], MicronsPerPixel(0.25))
+    found = deleted_positions([left, person], load_manifests(project), ENTRY, MicronsPerPixel(0.25))
     assert found == [(300.0, 300.0)]
 
 

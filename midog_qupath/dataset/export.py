@@ -66,11 +66,11 @@ def export_project(
     entries = _overridden(entries, overrides, options.whole)
     runs = load_manifests(project)
     reader = ImageReader(
-        project=project,
         store=store,
         options=options,
         overrides=overrides,
         standing=ours_state(project),
+        runs=runs,
         annotated=frozenset(image.entry_id for run in runs for image in run.images),
     )
     with replacing(options.folder) as new:

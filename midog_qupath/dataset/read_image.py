@@ -20,7 +20,9 @@ from midog_qupath.dataset.overrides import Overrides, override_objects
 from midog_qupath.dataset.store import write_pixels
 from midog_qupath.project.classes import ClassMap
 from midog_qupath.project.ground_truth import GroundTruth, ground_truth
-from midog_qupath.project.model import ImageEntry, ObjectKind, PathObject, Project
+from midog_qupath.project.imported import with_imports
+from midog_qupath.project.manifest import RunManifest
+from midog_qupath.project.model import ImageEntry, ObjectKind, PathObject
 from midog_qupath.project.ours import Standing, deleted_positions
 from midog_qupath.project.stores.base import ProjectStore
 from midog_qupath.project.stores.choose import people_objects
@@ -63,15 +65,15 @@ class ExportedImage:
 class ImageReader:
     """What it takes to read the images of a project.
 
-    ``standing`` tells whose an object is; ``annotated`` are the entry ids of images in which a run of ours
-    wrote, where people may have deleted detections.
+    ``standing`` tells whose an object is; ``runs`` are ours, ``annotated`` the entry ids of images that they
+    searched, where people may have deleted detections.
     """
 
-    project: Project
     store: ProjectStore
     options: ExportOptions
     overrides: Overrides
     standing: Callable[[PathObject], Standing]
+    runs: tuple[RunManifest, ...]
     annotated: frozenset[str]
 
     def read(self, name: str, entry: ImageEntry, folder: Path, first_file: int) -> ExportedImage:
@@ -116,7 +118,8 @@ class ImageReader:
         found = object_rows(row, truth.objects)
         if self.options.ground_truth is None and entry.entry_id in self.annotated:
             # GeoJSON files hold annotations only: to them every detection of ours would look deleted.
-            gone = deleted_positions(self.project, entry, things, row.mpp)
+            runs = with_imports(self.runs, entry, self.store)
+            gone = deleted_positions(things, runs, entry.entry_id, row.mpp)
             found += deleted_rows(row, self.options.class_map, gone)
         lines = self.overrides.objects.get(row.name, ())
         found = override_objects(found, lines, row.mpp, relabelling(self.options.class_map))

@@ -13,6 +13,7 @@ from midog_qupath.errors import MidogError, SafetyError, StoreError
 from midog_qupath.progress import Progress
 from midog_qupath.project.backup import back_up, now_as_time
 from midog_qupath.project.editor import Editor
+from midog_qupath.project.imported import with_imports
 from midog_qupath.project.journal import Journal, written_objects
 from midog_qupath.project.manifest import ImageRecord
 from midog_qupath.project.model import PathClass, PathObject, Project
@@ -104,7 +105,8 @@ class ImageWriter:
         return image_report(item, planned, state)
 
     def _plan(self, item: Item, objects: Sequence[PathObject]) -> Plan:
-        entry_id, manifests = item.entry.entry_id, self._journal.manifests
+        entry_id = item.entry.entry_id
+        manifests = with_imports(self._journal.manifests, item.entry, self._reader)
         for run in wiped_runs(objects, manifests, entry_id):
             self._progress.warn(
                 f"All detections of run {run} in image '{item.entry.name}' were deleted: none is written "

@@ -39,7 +39,6 @@ from midog_qupath.project.manifest import (
 from midog_qupath.project.model import (
     COUNT_MEASUREMENT,
     HOTSPOT_CLASS,
-    ImageEntry,
     ObjectKind,
     PathObject,
     Project,
@@ -268,16 +267,18 @@ def ours_state(project: Project) -> Callable[[PathObject], Standing]:
 
 
 def deleted_positions(
-    project: Project, entry: ImageEntry, objects: Sequence[PathObject], mpp: MicronsPerPixel
+    objects: Sequence[PathObject],
+    manifests: Sequence[RunManifest],
+    entry_id: str,
+    mpp: MicronsPerPixel,
 ) -> list[Position]:
     """Where a person deleted a detection of ours: candidates for look-alikes, centres in slide pixels.
 
     ``objects`` are all objects of the image. Positions within 7.5 um of the centre of a person's object
     or of a touched one are left out: who deletes a detection and draws the figure does not call it a
-    look-alike. Raises SafetyError for a damaged manifest.
+    look-alike.
     """
-    manifests = load_manifests(project)
-    positions = deleted(objects, manifests, entry.entry_id)
+    positions = deleted(objects, manifests, entry_id)
     spoken = centres(
         item
         for item, whose in zip(objects, classify(objects, manifests), strict=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Container, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -16,6 +16,7 @@ from midog_qupath.progress import SILENT, Progress
 from midog_qupath.project.cases import image_case, image_domain, image_region_type
 from midog_qupath.project.disk import writing
 from midog_qupath.project.geojson import read_features
+from midog_qupath.project.imported import with_imports
 from midog_qupath.project.manifest import ImageRecord, RunManifest, load_manifests
 from midog_qupath.project.model import ImageEntry, PathObject, Project
 from midog_qupath.project.ours import Standing, ours_state
@@ -53,9 +54,7 @@ def write_run_table(
     if run not in manifests:
         known = ", ".join(manifests) or "none"
         raise EvaluationError(f"{project.path} has no run {run}.", f"Give one of these: {known}.")
-    others = [manifest for name, manifest in manifests.items() if name != run]
-    replaced = {one for manifest in others for image in manifest.images for one in image.removed}
-    rows = list(_rows(project, manifests[run], store, replaced, progress))
+    rows = list(_rows(project, list(manifests.values()), run, store, progress))
     folder = project.ours / "detections" / run
     _write(folder, rows)
     return folder
@@ -63,17 +62,21 @@ def write_run_table(
 
 def _rows(
     project: Project,
-    manifest: RunManifest,
+    manifests: Sequence[RunManifest],
+    run: str,
     store: ProjectStore | None,
-    replaced: Container[UUID | None],
     progress: Progress,
 ) -> Iterator[dict[str, Any]]:
     standing = ours_state(project) if store is not None else None
     entries = {entry.entry_id: entry for entry in project.images}
+    manifest = next(one for one in manifests if one.run == run)
     with progress.task("reading", len(manifest.images), "images") as advance:
-        for record in manifest.images:
-            entry = entries.get(record.entry_id)
-            now = {one.id: one for one in store.read(entry)} if store is not None and entry else None
+        for image in manifest.images:
+            record, entry = image, entries.get(image.entry_id)
+            now, replaced = None, frozenset[UUID]()
+            if store is not None and entry is not None:
+                now = {one.id: one for one in store.read(entry)}
+                record, replaced = _as_taken_in(with_imports(manifests, entry, store), run, image)
             added = {written.id for written in record.objects}
             for found in read_features(project.ours / record.sidecar):
                 state = _state(record, found.id in added)
@@ -81,8 +84,17 @@ def _rows(
                 if now is not None and standing is not None and state == "written":
                     current = now.get(found.id)
                     row |= _as_it_is(current, standing(current) if current else None, found.id in replaced)
-                yield {**row, "run": manifest.run, "model": manifest.model}
+                yield {**row, "run": run, "model": manifest.model}
             advance(1)
+
+
+def _as_taken_in(
+    manifests: Sequence[RunManifest], run: str, record: ImageRecord
+) -> tuple[ImageRecord, frozenset[UUID]]:
+    """The record of a run by manifests that know of imports, and what other runs took out of its image."""
+    records = {one.run: found for one in manifests if (found := one.image(record.entry_id))}
+    replaced = frozenset(gone for name, other in records.items() if name != run for gone in other.removed)
+    return records[run], replaced
 
 
 def _state(record: ImageRecord, added: bool) -> str:

@@ -17,11 +17,12 @@ from midog_qupath.progress import Progress
 from midog_qupath.project.alone import alone
 from midog_qupath.project.backup import back_up, now_as_time
 from midog_qupath.project.editor import Editor
+from midog_qupath.project.imported import with_imports
 from midog_qupath.project.manifest import ImageRecord, RunManifest, load_manifests, save_manifest
 from midog_qupath.project.model import ImageEntry, PathObject, Project
 from midog_qupath.project.ours import replaced_by
 from midog_qupath.project.record import recorded_objects
-from midog_qupath.project.stores.base import Edit
+from midog_qupath.project.stores.base import Edit, ProjectStore
 from midog_qupath.project.undo_plan import UndoPlan, comes_back, plan_undo
 from midog_qupath.project.write import StoreFactory
 
@@ -108,6 +109,7 @@ def undo_run(
         for entry in entries:
             try:
                 fingerprint = reader.fingerprint(entry)
+                undo.learn_of_imports(entry, reader)
                 undo.require_topmost(entry, reader.read(entry))
                 ready.append((entry, fingerprint))
             except StoreError as error:
@@ -143,6 +145,11 @@ class _Undo:
         """Whether the run is still to be taken out of an image."""
         record = self._manifest.image(entry.entry_id)
         return record is not None and record.state != "undone"
+
+    def learn_of_imports(self, entry: ImageEntry, store: ProjectStore) -> None:
+        """From here on a run that a script took into the image counts as written there."""
+        *others, manifest = with_imports((*self._others, self._manifest), entry, store)
+        self._others, self._manifest = tuple(others), manifest
 
     def require_topmost(self, entry: ImageEntry, objects: Sequence[PathObject]) -> None:
         """SafetyError where a later run replaced detections of this one: they would have to go first."""

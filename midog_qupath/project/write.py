@@ -17,6 +17,7 @@ from midog_qupath.project.alone import alone
 from midog_qupath.project.disk import writing
 from midog_qupath.project.geojson import write_features
 from midog_qupath.project.image_writer import ImageWriter
+from midog_qupath.project.imported import with_imports
 from midog_qupath.project.journal import Journal
 from midog_qupath.project.manifest import load_manifests
 from midog_qupath.project.model import Project
@@ -74,7 +75,7 @@ def preview_detections(
             try:
                 planned = plan(
                     store.read(entry),
-                    manifests,
+                    with_imports(manifests, entry, store),
                     item.new,
                     entry_id=entry.entry_id,
                     area=result.area,

@@ -6,7 +6,7 @@ Each function raises :class:`midog_qupath.errors.QpdataError` where something el
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midog_qupath.project.model import PathClass
-from midog_qupath.project.qpdata.document import unknown
+from midog_qupath.project.qpdata.document import HIERARCHY, Document, unknown
 from midog_qupath.project.qpdata.stream import Array, Block, Instance, Node, Text
 
 _FORMATS = {"B": ">b", "D": ">d", "F": ">f", "I": ">i", "J": ">q", "S": ">h", "Z": ">?"}
@@ -23,6 +23,8 @@ _UNPACK = MappingProxyType({code: struct.Struct(form).unpack for code, form in _
 _ARRAYS: Mapping[str, str] = MappingProxyType({"[F": ">f4", "[D": ">f8", "[I": ">i4", "[B": "u1"})
 #: Lists that write their elements themselves, after their size.
 _LISTS = frozenset({"java.util.ArrayList", "java.util.LinkedList", "java.util.CollSer"})
+#: Maps that write their keys and values themselves, after their size.
+_MAPS = frozenset({"java.util.HashMap", "java.util.LinkedHashMap"})
 #: Field with the list (or array) inside a list that only passes it on.
 _WRAPPERS: Mapping[str, str] = MappingProxyType(
     {
@@ -143,6 +145,33 @@ def items(node: Node) -> Sequence[Node]:
             return []
         inner = fields(inner).get(_WRAPPERS.get(inner.desc.name, ""))
     raise unknown("something else stands where a list belongs", node)
+
+
+def image_properties(document: Document) -> dict[str, str]:
+    """The properties of the image that are text, by name; scripts keep theirs among them."""
+    at = next((i for i, node in enumerate(document.contents) if _is_hierarchy(node)), 0)
+    found: dict[str, str] = {}
+    for node in document.contents[at + 1 :]:
+        for key, value in _entries(node):
+            if isinstance(key, Text) and isinstance(value, Text):
+                found[key.value] = value.value
+    return found
+
+
+def _is_hierarchy(node: Node) -> bool:
+    return isinstance(node, Instance) and node.desc.name == HIERARCHY
+
+
+def _entries(node: Node) -> Iterator[tuple[Node, Node]]:
+    """Keys and values of one of Java's maps; none for anything else."""
+    if not isinstance(node, Instance):
+        return
+    if node.desc.name in _MAPS:
+        own = [item for item in node.parts[0].annotations or [] if not isinstance(item, Block)]
+        yield from zip(own[::2], own[1::2], strict=False)
+    elif node.desc.name == "java.util.Collections$SingletonMap":
+        found = fields(node)
+        yield found.get("k"), found.get("v")
 
 
 def path_class(node: Node) -> PathClass | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, Self
@@ -48,6 +48,10 @@ class ProjectStore(AbstractContextManager["ProjectStore"], Protocol):
 
     def read(self, entry: ImageEntry) -> list[PathObject]:
         """All objects of an image but the root, parents before children."""
+        ...
+
+    def imported(self, entry: ImageEntry) -> Mapping[str, tuple[UUID, ...]]:
+        """Runs that a script took into the image inside QuPath, each with the detections that it replaced."""
         ...
 
     def fingerprint(self, entry: ImageEntry) -> str:

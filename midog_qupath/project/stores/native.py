@@ -7,12 +7,14 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
+from uuid import UUID
 
 import orjson
 
 from midog_qupath.errors import SafetyError, StoreError
 from midog_qupath.files import write_bytes
 from midog_qupath.project.classes_file import ensure_classes
+from midog_qupath.project.imported import imported_runs
 from midog_qupath.project.model import ImageEntry, PathClass, PathObject, Project
 from midog_qupath.project.qpdata.create import new_data
 from midog_qupath.project.qpdata.document import read_document
@@ -57,6 +59,11 @@ class NativeStore:
         require_settled(entry.data_dir, entry.name, for_writing=False)
         data = _read(entry.data_dir / DATA)
         return [] if data is None else self._objects(entry, data)
+
+    def imported(self, entry: ImageEntry) -> Mapping[str, tuple[UUID, ...]]:
+        """See :meth:`ProjectStore.imported`."""
+        data = _read(entry.data_dir / DATA)
+        return {} if data is None else imported_runs(data)
 
     def fingerprint(self, entry: ImageEntry) -> str:
         """SHA-256 of the data file; empty where there is none."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from uuid import UUID
 
 from midog_qupath.errors import QuPathMissingError, SafetyError, StoreError
 from midog_qupath.files import sha256
 from midog_qupath.project.classes_file import ensure_classes
+from midog_qupath.project.imported import imported_runs
 from midog_qupath.project.model import ImageEntry, ObjectKind, PathClass, PathObject, Project
 from midog_qupath.project.stores.base import Edit
 from midog_qupath.project.stores.paquo_check import (
@@ -78,6 +80,14 @@ class PaquoStore:
         rows = self._rows(entry)
         with_ids = not rows or data_version(entry) >= OLDEST_WITH_IDS
         return [decode(row, with_ids) for row in rows]
+
+    def imported(self, entry: ImageEntry) -> Mapping[str, tuple[UUID, ...]]:
+        """See :meth:`ProjectStore.imported`; read without QuPath, which gives properties with pixels only."""
+        path = data_file(entry)
+        try:
+            return imported_runs(path.read_bytes()) if path.exists() else {}
+        except OSError as error:
+            raise StoreError(f"{path} cannot be read: {error}.", "Check the project folder.") from error
 
     def fingerprint(self, entry: ImageEntry) -> str:
         """SHA-256 of ``data.qpdata``, empty where the image has none yet."""

@@ -8,7 +8,7 @@ of a run into QuPath.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 from uuid import UUID
@@ -52,6 +52,10 @@ class SidecarStore:
         people = read_annotations(self._truth, entry)
         known = {thing.id for thing in people}
         return [*people, *(thing for thing in self._ours(entry) if thing.id not in known)]
+
+    def imported(self, entry: ImageEntry) -> Mapping[str, tuple[UUID, ...]]:
+        """See :meth:`ProjectStore.imported`: what was done inside QuPath is not seen from here."""
+        return {}
 
     def fingerprint(self, entry: ImageEntry) -> str:
         """SHA-256 over both files of the image."""
