@@ -182,7 +182,7 @@ def load_geojson(folder: Path, count: int) -> dict[str, float]:
     write_features(path, new)
     from paquo.projects import QuPathProject
 
-    with QuPathProject(project.path, mode="r") as opened:
+    with QuPathProject(project.path, mode="a") as opened:
         hierarchy = opened.images[0].hierarchy
         content = json.loads(path.read_bytes())["features"]
         wall, cpu = time.perf_counter(), time.process_time()
