@@ -24,6 +24,7 @@ from midog_qupath.project.qpdata.objects import objects
 from midog_qupath.project.stores.paquo import PaquoStore
 
 SLOWEST_S = 5
+FARTHEST_PX = 9e16
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +93,15 @@ def test_what_still_reads_is_what_qupath_reads(
     assert compared > 500
 
 
+def _within(value: float) -> float:
+    # QuPath counts hundredths of a pixel in 64 bits; what damage put far beyond any image ends there.
+    return min(max(value, -FARTHEST_PX), FARTHEST_PX)
+
+
 def plain(item: PathObject) -> PathObject:
     """Without what QuPath's reading may change: the project's colours, 32 bits, a ring's beginning."""
     shape = item.roi.geometry if item.roi else None
-    where = tuple(round(value, 1) for value in shape.bounds) if shape is not None else None
+    where = tuple(round(_within(value), 1) for value in shape.bounds) if shape is not None else None
     return replace(
         item,
         roi=None if item.roi is None else replace(item.roi, geometry=shapely.Point(where[:2])),  # type: ignore[index]
