@@ -114,6 +114,7 @@ def import_labels(
     image_table: Path | str | None = None,
     whole: bool = False,
     words: Sequence[str] = (),
+    bring_back: bool = False,
     store: StoreName | None = None,
     class_map: ClassMap | None = None,
     dry_run: bool = False,
@@ -122,12 +123,13 @@ def import_labels(
     """Put labels of COCO, CSV or GeoJSON files into a project, as ``import-labels`` does.
 
     ``image_table``: domain, case and extent of images. ``whole``: all mitotic figures of every image with
-    a label are labelled. ``words``: what labels mean, ``WORD=ROLE``. ``store`` sidecar: beside the project.
+    a label are labelled. ``words``: what labels mean, ``WORD=ROLE``. ``bring_back``: also labels of earlier
+    imports that a person deleted since. ``store`` sidecar: beside the project.
     """
     opened, names = _opened(project), class_map or ClassMap()
     given = read_labels([Path(file) for file in files], Words(names, words))
     facts = read_image_table(Path(image_table)) if image_table is not None else ()
-    source = LabelSource(given, facts, names, whole)
+    source = LabelSource(given, facts, names, whole, bring_back)
     if store == "sidecar":
         return import_beside_project(opened, opened.ours / "ground-truth", source, progress, dry_run)
     return import_into_project(opened, _factory(opened, store), source, progress, dry_run)
