@@ -47,6 +47,7 @@ from midog_qupath.project.labels.write import (
 )
 from midog_qupath.project.model import ImageEntry, PathObject, Project
 from midog_qupath.project.qpproj import open_project
+from midog_qupath.project.select import select_images
 from midog_qupath.project.stores.choose import StoreFactory, choose_store
 from midog_qupath.project.undo import UndoReport, run_to_undo, store_to_undo, undo_run
 from midog_qupath.report.gather import ReportOptions
@@ -196,10 +197,10 @@ def annotate(
 
     ``model``: a file or the folder of a training; None: the project's newest, else the released one.
     """
-    opened = _opened(project)
+    opened, chosen = _opened(project), options or AnnotateOptions()
+    select_images(opened, chosen.images)
     found, _ = find_model(opened, Path(model) if model is not None else None)
     bundle = load_bundle(found, choose_device(device))
-    chosen = options or AnnotateOptions()
     return annotate_project(opened, _factory(opened, store), bundle, found, chosen, progress)
 
 
