@@ -47,6 +47,7 @@ from midog_qupath.project.labels.write import (
 )
 from midog_qupath.project.model import ImageEntry, PathObject, Project
 from midog_qupath.project.qpproj import open_project
+from midog_qupath.project.select import select_images
 from midog_qupath.project.stores.choose import StoreFactory, choose_store
 from midog_qupath.project.undo import UndoReport, run_to_undo, store_to_undo, undo_run
 from midog_qupath.report.gather import ReportOptions
@@ -114,6 +115,7 @@ def import_labels(
     image_table: Path | str | None = None,
     whole: bool = False,
     words: Sequence[str] = (),
+    bring_back: bool = False,
     store: StoreName | None = None,
     class_map: ClassMap | None = None,
     dry_run: bool = False,
@@ -122,12 +124,13 @@ def import_labels(
     """Put labels of COCO, CSV or GeoJSON files into a project, as ``import-labels`` does.
 
     ``image_table``: domain, case and extent of images. ``whole``: all mitotic figures of every image with
-    a label are labelled. ``words``: what labels mean, ``WORD=ROLE``. ``store`` sidecar: beside the project.
+    a label are labelled. ``words``: what labels mean, ``WORD=ROLE``. ``bring_back``: also labels of earlier
+    imports that a person deleted since. ``store`` sidecar: beside the project.
     """
     opened, names = _opened(project), class_map or ClassMap()
     given = read_labels([Path(file) for file in files], Words(names, words))
     facts = read_image_table(Path(image_table)) if image_table is not None else ()
-    source = LabelSource(given, facts, names, whole)
+    source = LabelSource(given, facts, names, whole, bring_back)
     if store == "sidecar":
         return import_beside_project(opened, opened.ours / "ground-truth", source, progress, dry_run)
     return import_into_project(opened, _factory(opened, store), source, progress, dry_run)
@@ -194,10 +197,10 @@ def annotate(
 
     ``model``: a file or the folder of a training; None: the project's newest, else the released one.
     """
-    opened = _opened(project)
+    opened, chosen = _opened(project), options or AnnotateOptions()
+    select_images(opened, chosen.images)
     found, _ = find_model(opened, Path(model) if model is not None else None)
     bundle = load_bundle(found, choose_device(device))
-    chosen = options or AnnotateOptions()
     return annotate_project(opened, _factory(opened, store), bundle, found, chosen, progress)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from dataset_project import label, square
@@ -35,6 +36,15 @@ def test_without_a_model_the_error_says_train_first(command, project, monkeypatc
     code, _, err = command("annotate", project.path)
     assert code == 1
     assert f"Run `midog-qupath train {project.path}` first" in err
+
+
+def test_a_wrong_name_is_said_before_anything_heavy_is_loaded(command, project, monkeypatch):
+    # None in their place lets every import of them fail.
+    for heavy in ("torch", "midog_qupath.inference.annotate", "midog_qupath.models.bundle"):
+        monkeypatch.setitem(sys.modules, heavy, None)
+    code, _, err = command("annotate", project.path, "--image", "A.png", "--model", project.ours / "none")
+    assert code == 1
+    assert "No image of the project is called A.png" in err
 
 
 def test_the_newest_model_of_the_project_is_taken(command, project, model):

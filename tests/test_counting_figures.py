@@ -14,6 +14,7 @@ import pytest
 from dataset_project import label, square
 from inference_standin import Command, painted, painted_project, standin_bundle
 from shapely.geometry import MultiPoint, Point, box
+from store_objects import files, require_same
 
 from midog_qupath.counting.count import CountOptions, count_figures, count_project
 from midog_qupath.counting.figures import Figure, counted_figures
@@ -42,6 +43,7 @@ from midog_qupath.project.ours import Standing, ours_state, standing, untouched_
 from midog_qupath.project.plan import plan
 from midog_qupath.project.stores.base import Edit
 from midog_qupath.project.stores.native import NativeStore
+from midog_qupath.project.stores.paquo import PaquoStore
 
 
 @pytest.fixture
@@ -288,7 +290,7 @@ def test_a_project_is_counted_image_by_image(annotated):
 def test_hotspots_in_the_project_are_ours_and_never_truth(annotated):
     entry, store = annotated.images[0], NativeStore(annotated)
     before = store.read(entry)
-    report = write_into_project(annotated, count(annotated), SILENT)
+    report = write_into_project(annotated, lambda: NativeStore(annotated), count(annotated), SILENT)
     assert (report.written, report.replaced, report.errors) == (2, 0, {})
     after = store.read(entry)
     (hotspot,) = [item for item in after if COUNT_MEASUREMENT in item.measurements]
@@ -316,8 +318,8 @@ class Reader:
 
 
 def test_a_new_count_replaces_what_nobody_touched(annotated):
-    write_into_project(annotated, count(annotated), SILENT)
-    report = write_into_project(annotated, count(annotated), SILENT)
+    write_into_project(annotated, lambda: NativeStore(annotated), count(annotated), SILENT)
+    report = write_into_project(annotated, lambda: NativeStore(annotated), count(annotated), SILENT)
     assert (report.written, report.replaced) == (2, 2)
     store, entry = NativeStore(annotated), annotated.images[0]
     objects = store.read(entry)
@@ -334,6 +336,29 @@ def test_a_new_count_replaces_what_nobody_touched(annotated):
     assert untouched_hotspots([hotspot, child]) == frozenset()
     # Made a region, it is a person's.
     assert standing(replace(hotspot, path_class=PathClass("Region*")), {}) is Standing.THEIRS
+
+
+@pytest.mark.qupath
+def test_through_qupath_too_a_new_count_replaces_what_nobody_touched(annotated):
+    qupath, entry = (lambda: PaquoStore(annotated)), annotated.images[0]
+    native = NativeStore(annotated)
+    before = native.read(entry)
+    assert write_into_project(annotated, qupath, count(annotated), SILENT).errors == {}
+    report = write_into_project(annotated, qupath, count(annotated), SILENT)
+    assert (report.written, report.replaced, report.errors) == (2, 2, {})
+    after = native.read(entry)
+    assert len(untouched_hotspots(after)) == 1
+    require_same([item for item in after if item.id not in untouched_hotspots(after)], before)
+
+
+def test_the_sidecar_store_puts_no_count_into_the_project(annotated, monkeypatch, capsys):
+    before = files(annotated.folder)
+    code, _, err = Command(monkeypatch, capsys)(
+        "count", annotated.path, "--store", "sidecar", "--area", "0.005", "--write"
+    )
+    assert code == 2
+    assert "mitotic_count" in err
+    assert files(annotated.folder) == before
 
 
 def test_an_annotation_of_a_person_cannot_be_taken_out(annotated):

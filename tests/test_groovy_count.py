@@ -99,7 +99,7 @@ def test_qupath_reads_the_hotspots_that_the_command_writes(project):
     settings = Settings(area_mm2=0.005)
     with NativeStore(project) as store:
         counted = count_project(project, store, CountOptions(settings=settings))
-    assert write_into_project(project, counted, SILENT).written == 2
+    assert write_into_project(project, lambda: NativeStore(project), counted, SILENT).written == 2
     with PaquoStore(project) as store:
         (hotspot,) = [
             item for item in store.read(project.images[0]) if COUNT_MEASUREMENT in item.measurements

@@ -18,8 +18,9 @@ from shapely.geometry import LineString, Point, box
 from store_objects import files, require_same
 
 from midog_qupath.cli.main import cli
-from midog_qupath.errors import LabelsError, MidogError
+from midog_qupath.errors import LabelsError, MidogError, SafetyError
 from midog_qupath.progress import SILENT
+from midog_qupath.project.backup import all_backups
 from midog_qupath.project.classes import ClassMap
 from midog_qupath.project.geojson import write_features
 from midog_qupath.project.geometry import ellipse
@@ -31,6 +32,7 @@ from midog_qupath.project.labels.tables import read_image_table
 from midog_qupath.project.labels.write import LabelSource, import_into_project
 from midog_qupath.project.model import ImageEntry, ObjectKind, PathClass, PathObject, Project, Roi, RoiKind
 from midog_qupath.project.qpproj import open_project
+from midog_qupath.project.restore import restore
 from midog_qupath.project.shapes import centre
 from midog_qupath.project.stores.base import Edit
 from midog_qupath.project.stores.native import NativeStore
@@ -128,6 +130,47 @@ def test_midog_s_labels_come_into_the_project_once(project: Project, coco: Path,
     assert (code, again["added"], again["backup"]) == (0, 0, None)
     assert [row["already_there"] for row in again["images"]] == [2, 1, 0]
     assert files(project.folder) == now
+
+
+def test_a_label_that_a_person_deleted_comes_back_only_when_asked_for(project: Project, coco: Path) -> None:
+    run(project, coco)
+    first, second = project.images[:2]
+    backup = imported_and_deleted(project, first, "Mitosis")
+    code, again = run(project, coco)
+    assert (code, again["added"]) == (0, 0)
+    assert [row["deleted_since"] for row in again["images"]] == [1, 0]
+    # Elsewhere nothing was deleted: there it comes in.
+    assert run(project, coco, "--dry-run", store="sidecar")[1]["added"] == 3
+    said = CliRunner().invoke(cli, ["import-labels", str(project.path), str(coco), "--store", "native"])
+    assert "1 label of earlier imports, deleted since, left out: --bring-back" in said.output
+
+    assert run(project, coco, "--bring-back")[1]["added"] == 1
+    imported_and_deleted(project, first, "Mitosis")
+    assert run(project, coco)[1]["added"] == 0
+    # As it was before the first import, nobody has deleted anything.
+    restore(project, backup, ["id:1"], SILENT)
+    assert run(project, coco)[1]["added"] == 2
+    assert len(NativeStore(project).read(second)) == 1
+
+
+def imported_and_deleted(project: Project, entry: ImageEntry, class_name: str) -> str:
+    """A person deletes an imported label in QuPath; the time of the first backup."""
+    store = NativeStore(project)
+    things = store.read(entry)
+    gone = [one for one in things if one.class_name == class_name and "midog_qupath.imported" in one.metadata]
+    assert len(gone) == 1
+    for name in ("data.qpdata", "summary.json"):
+        (entry.data_dir / name).unlink()
+    store.create(entry, [one for one in things if one not in gone])
+    return all_backups(project)[0].time
+
+
+def test_a_damaged_record_of_imports_is_refused(project: Project, coco: Path) -> None:
+    run(project, coco)
+    (record,) = (project.ours / "imports").iterdir()
+    record.write_text("{}", encoding="utf-8")
+    with pytest.raises(SafetyError, match="labels were imported"):
+        run(project, coco)
 
 
 def test_labels_beside_the_project_leave_it_alone_and_are_trained_on(project: Project, coco: Path) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pytest
+from shapely import box
 from shapely.affinity import translate
 from test_main_job import TINY, run
 
@@ -20,12 +22,12 @@ from midog_qupath.project.stores.base import Edit
 from midog_qupath.project.stores.native import NativeStore
 
 MATCH_PX = 30  # 7.5 um at 0.25 um per pixel
-STAYING = ("accepted", "rejected", "moved", "typed")
+STAYING = ("accepted", "rejected", "moved", "typed", "missed")
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What a pathologist did to a detection: how it is now, or how it was where it is deleted."""
+    """What a pathologist did to a detection: how it is now, or how it was where it is deleted; or drew."""
 
     entry: ImageEntry
     thing: PathObject
@@ -49,10 +51,23 @@ def detections_apart(project: Project) -> list[Decision]:
     return found
 
 
+def missed(project: Project) -> Decision:
+    """A mitosis that a person draws where nothing was detected, as far from everything as there is room."""
+    entry = project.images[0]
+    taken = centres([t for t in NativeStore(project).read(entry) if t.class_name != "Region*"])
+    places = [(x, y) for x in range(40, 217, 4) for y in range(40, 217, 4)]
+    away = [min(np.hypot(x - a, y - b) for a, b in taken) for x, y in places]
+    assert max(away) > MATCH_PX
+    x, y = places[int(np.argmax(away))]
+    roi = Roi(RoiKind.RECTANGLE, box(x - 12, y - 12, x + 12, y + 12))
+    return Decision(entry, PathObject(uuid4(), ObjectKind.ANNOTATION, roi, PathClass("Mitosis", -65536)))
+
+
 def review(project: Project) -> dict[str, Decision]:
-    """What a pathologist does in QuPath to five detections; by the name of it."""
+    """What a pathologist does in QuPath to five detections, and one that was missed; by the name of it."""
     store = NativeStore(project)
     kept, wrong, gone, moved, typed, *_ = detections_apart(project)
+    drawn = missed(project)
 
     def changed(decision: Decision, **changes: object) -> Decision:
         return replace(decision, thing=replace(decision.thing, **changes))
@@ -70,6 +85,9 @@ def review(project: Project) -> dict[str, Decision]:
         entry, new = decision.entry, () if decision is gone else (decision.thing,)
         store.apply(entry, Edit(frozenset([decision.thing.id]), (), store.fingerprint(entry)))
         store.apply(entry, Edit(frozenset(), new, store.fingerprint(entry)))
+    done["missed"] = drawn
+    edit = Edit(frozenset(), (), store.fingerprint(drawn.entry), labels=(drawn.thing,))
+    store.apply(drawn.entry, edit)
     # As they are stored: a class that the image knows has its colour there.
     stored = {thing.id: thing for entry in project.images for thing in store.read(entry)}
     done = {what: replace(decision, thing=stored[decision.thing.id]) for what, decision in done.items()}
@@ -96,6 +114,7 @@ def test_what_a_person_decided_teaches_and_stays(tmp_path: Path) -> None:
         "rejected": "Non-mitosis",
         "moved": decided["moved"].thing.class_name,
         "typed": "Mitosis: Atypical",
+        "missed": "Mitosis",
         "deleted": "Non-mitosis",
     }
     ours = {str(thing.id) for entry in opened.images for thing in detections(NativeStore(opened).read(entry))}
@@ -119,12 +138,17 @@ def labels_at(dataset: Dataset, decided: dict[str, Decision]) -> dict[str, str |
 
 
 def require_decided(project: Project, decided: dict[str, Decision]) -> None:
-    """What was reviewed is as it was left; no new detection is near it, or where one was deleted."""
+    """What was reviewed is as it was left; no new detection is near it, or where one was deleted.
+
+    What was drawn keeps none away: a detection there is one that an evaluation counts as found.
+    """
     mine = {decision.thing.id for decision in decided.values()}
     for what, decision in decided.items():
         things = NativeStore(project).read(decision.entry)
         if what in STAYING:
             assert decision.thing in things, what
+        if what == "missed":
+            continue
         x, y = centre(decision.thing)
         new = [thing for thing in detections(things) if thing.id not in mine]
         assert all(np.hypot(a - x, b - y) > MATCH_PX for a, b in centres(new)), what

@@ -20,6 +20,7 @@ from midog_qupath.doctor import qupath_version
 from midog_qupath.errors import QuPathMissingError, StoreError
 from midog_qupath.project.create import NewImage, create_project
 from midog_qupath.project.geojson import read_features, write_features
+from midog_qupath.project.hotspots import hotspot_object
 from midog_qupath.project.model import ImageEntry, ObjectKind, PathClass, PathObject, Project, Roi, RoiKind
 from midog_qupath.project.qpproj import open_project
 from midog_qupath.project.stores.base import Edit, ProjectStore
@@ -28,7 +29,7 @@ from midog_qupath.project.stores.native import NativeStore
 from midog_qupath.project.stores.paquo import PaquoStore, find_qupath
 from midog_qupath.project.stores.sidecar import SidecarStore
 
-IMAGES = 10
+IMAGES = 11
 STORES: dict[str, Callable[[Project], ProjectStore]] = {
     "native": NativeStore,
     "sidecar": SidecarStore,
@@ -154,6 +155,21 @@ def test_labels_come_in_as_annotations_beside_what_is_there(opened: Opened) -> N
         with pytest.raises(StoreError):
             opened.store.apply(entry, replace(edit, expected=opened.store.fingerprint(entry)))
         assert files(opened.project.folder) == seen
+
+
+def test_a_count_of_ours_goes_out_where_another_comes_in(opened: Opened) -> None:
+    entry = next(opened.fresh)
+    if not opened.store.writes_project:
+        return
+    before = opened.store.read(entry)
+    first, second = (hotspot(number) for number in (1, 2))
+    opened.store.apply(entry, Edit(NONE, (), opened.store.fingerprint(entry), (first,)))
+    opened.store.apply(entry, Edit(ids([first]), (), opened.store.fingerprint(entry), (second,)))
+    opened.require_same(entry, [*before, second])
+
+
+def hotspot(number: int) -> PathObject:
+    return hotspot_object(box(10, 10, 50 + number, 50), True, f"count {number}", "1", {"Mitotic count": 3.0})
 
 
 def test_an_edit_of_an_image_that_changed_meanwhile_is_refused(opened: Opened) -> None:

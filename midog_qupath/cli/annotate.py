@@ -127,6 +127,13 @@ def _run(
     options: dict[str, Any],
     progress: TerminalProgress,
 ) -> AnnotateReport:
+    from midog_qupath.project.qpproj import open_project
+    from midog_qupath.project.select import select_images
+
+    opened = open_project(project)
+    # A wrong name is said before the network's libraries are loaded, which takes seconds.
+    select_images(opened, options["images"])
+
     from midog_qupath.inference.annotate import annotate_project
     from midog_qupath.inference.device import choose_device
     from midog_qupath.inference.jobs import AnnotateOptions
@@ -134,9 +141,7 @@ def _run(
     from midog_qupath.models.bundle import load_bundle
     from midog_qupath.models.find import find_model
     from midog_qupath.project.classes import ClassMap
-    from midog_qupath.project.qpproj import open_project
 
-    opened = open_project(project)
     kind = choose_device(device)
     found, why = find_model(opened, model)
     progress.note(f"Model: {found} ({why}), on {kind}")

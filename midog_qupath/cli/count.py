@@ -70,6 +70,11 @@ def command(
 
     Results are kept in midog-qupath/counts. Exit code 1 if an image could not be read or written.
     """
+    if write and store.name == "sidecar":
+        raise click.UsageError(
+            "--store sidecar leaves the project as it is: leave out --write, and run the script "
+            "mitotic_count inside QuPath, or take in the GeoJSON files of midog-qupath/counts."
+        )
     progress = TerminalProgress()
     counted, kept, errors = _run(project, store, write, csv_file, options, progress)
     if as_json:
@@ -106,7 +111,7 @@ def _run(
         with writing(csv_file):
             files.write_bytes(csv_file, counted.as_csv().encode("utf-8"))
     if write:
-        report = write_into_project(opened, counted, progress)
+        report = write_into_project(opened, factory, counted, progress)
         progress.note(
             f"Into the project: {report.written} hotspots, {report.replaced} of earlier counts replaced. "
             f"Backup: {report.backup}"

@@ -50,6 +50,10 @@ _NAMES = 10
     help="How a COCO file writes boxes, in pixels: x0, y0, x1, y1 (MIDOG) or x, y, width, height; default: "
     "found out.",
 )  # fmt: skip
+@click.option(
+    "--bring-back", is_flag=True,
+    help="Also labels that an earlier import put into PROJECT and that somebody deleted since.",
+)  # fmt: skip
 @click.option("--image", metavar="NAME", help="The image that a GeoJSON file is of; default: its own name.")
 @store_option
 @class_map_option
@@ -67,9 +71,9 @@ def command(
 
     FILES: MIDOG's or another COCO JSON; a CSV of points (columns image, x, y in pixels, label); GeoJSON, or
     folders of it, each file called after its image. Images are found by name, with or without folder and
-    ending. What stands in the project already is not added again and nothing is changed or removed; the
-    project is backed up first. With --store sidecar the labels go to midog-qupath/ground-truth and the
-    project stays as it is.
+    ending. What stands in the project already is not added again, nor what an earlier import brought and
+    somebody deleted; nothing is changed or removed, and the project is backed up first. With --store sidecar
+    the labels go to midog-qupath/ground-truth and the project stays as it is.
 
     Exit code 1 if an image could not be imported, a name fits several images, or none fits.
     """
@@ -103,6 +107,7 @@ def _source(
     whole: bool,
     label: tuple[str, ...],
     class_map: tuple[str, ...],
+    bring_back: bool,
     **asked: Any,
 ) -> LabelSource:
     from midog_qupath.project.classes import ClassMap
@@ -114,7 +119,7 @@ def _source(
     names = ClassMap.parse(class_map)
     given = read_labels(files, Words(names, label), **asked)
     facts = read_image_table(image_table) if image_table is not None else ()
-    return LabelSource(given, facts, names, whole)
+    return LabelSource(given, facts, names, whole, bring_back)
 
 
 def _import(
@@ -141,6 +146,7 @@ def summarise(report: ImportReport, dry_run: bool) -> dict[str, Any]:
             "added": 0 if image.entry.entry_id in errors else len(image.add),
             "classes": {} if image.entry.entry_id in errors else counts_by_class(image.add),
             "already_there": image.there,
+            "deleted_since": image.deleted,
             "outside": image.outside,
             "metadata": {} if image.entry.entry_id in errors else dict(image.metadata),
             "metadata_kept": dict(image.kept),
@@ -176,6 +182,7 @@ def _show(summary: dict[str, Any], progress: TerminalProgress) -> None:
             continue
         added = ", ".join(f"{count} {name}" for name, count in row["classes"].items()) or "nothing new"
         more = [f"{row['already_there']} there already"] if row["already_there"] else []
+        more += [f"{row['deleted_since']} deleted since an earlier import"] if row["deleted_since"] else []
         more += [f"{row['outside']} outside the image, left out"] if row["outside"] else []
         more += [f"{key} = {value}" for key, value in row["metadata"].items()]
         progress.note(f"{row['name']}: {'; '.join([added, *more])}")
@@ -184,6 +191,11 @@ def _show(summary: dict[str, Any], progress: TerminalProgress) -> None:
     verb = "would be added to" if summary["dry_run"] else "added to"
     done = sum(row["error"] is None for row in summary["images"])
     progress.note(f"{_many(summary['added'], 'label')} {verb} {_many(done, 'image')}.")
+    if gone := sum(row["deleted_since"] for row in summary["images"]):
+        progress.note(
+            f"{_many(gone, 'label')} of earlier imports, deleted since, left out: "
+            "--bring-back adds them again."
+        )
     _show_unmatched(summary, progress)
 
 

@@ -12,6 +12,7 @@ from midog_qupath.project.disk import writing
 from midog_qupath.project.geojson import write_features
 from midog_qupath.project.hotspots import HotspotReport, hotspot_object, write_hotspots
 from midog_qupath.project.model import ImageEntry, PathObject, Project
+from midog_qupath.project.write import StoreFactory
 
 #: Measurements of the annotation: name, and column of the table.
 _MEASUREMENTS = (
@@ -63,9 +64,11 @@ def hotspot_files(project: Project, count: ProjectCount) -> dict[str, str]:
     }
 
 
-def write_into_project(project: Project, count: ProjectCount, progress: Progress) -> HotspotReport:
+def write_into_project(
+    project: Project, store_factory: StoreFactory, count: ProjectCount, progress: Progress
+) -> HotspotReport:
     """Put each image's window into the project as an annotation; see :func:`write_hotspots`."""
-    return write_hotspots(project, list(_hotspots(count)), progress)
+    return write_hotspots(project, store_factory, list(_hotspots(count)), progress)
 
 
 def _hotspots(count: ProjectCount) -> Iterator[tuple[ImageEntry, PathObject]]:

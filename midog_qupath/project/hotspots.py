@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import NAMESPACE_URL, uuid5
 
 from shapely.geometry import Polygon
 
-from midog_qupath.errors import MidogError
+from midog_qupath.errors import MidogError, StoreError
 from midog_qupath.progress import Progress
 from midog_qupath.project.alone import alone
 from midog_qupath.project.backup import back_up, now_as_time
@@ -28,7 +29,7 @@ from midog_qupath.project.model import (
 )
 from midog_qupath.project.ours import WRITTEN_METADATA, untouched_hotspots, written_mark
 from midog_qupath.project.stores.base import Edit
-from midog_qupath.project.stores.native import NativeStore
+from midog_qupath.project.write import StoreFactory
 
 #: Yellow, apart from the classes of mitoses.
 _CLASS = PathClass(HOTSPOT_CLASS, 0xFFFFC800 - 2**32)
@@ -66,28 +67,39 @@ def hotspot_object(
 
 
 def write_hotspots(
-    project: Project, hotspots: Sequence[tuple[ImageEntry, PathObject]], progress: Progress
+    project: Project,
+    store_factory: StoreFactory,
+    hotspots: Sequence[tuple[ImageEntry, PathObject]],
+    progress: Progress,
 ) -> HotspotReport:
     """Put annotations of counts into images, in place of untouched ones of earlier counts.
 
-    Through the data files themselves (the native store), with lock and backup, each image read back and
-    compared, as detections are written. An image that cannot be written is reported and the others go on.
+    With lock and backup, each image read back and compared, as detections are written. ``store_factory``
+    opens a store of the project; it is called twice: what one instance wrote, another reads back. An image
+    that cannot be written is reported and the others go on.
 
     Raises
     ------
     SafetyError
         Before anything is changed, when somebody else is writing or the folder cannot be written.
+    StoreError
+        If the store cannot be opened, or does not change projects.
     """
     if not hotspots:
         return HotspotReport(0, 0, {}, None)
     errors: dict[str, MidogError] = {}
     replaced = 0
-    with alone(project, progress):
-        store = NativeStore(project)
+    with alone(project, progress), ExitStack() as stores:
+        store, reader = (stores.enter_context(store_factory()) for _ in range(2))
+        if not store.writes_project:
+            raise StoreError(
+                f"The store {store.name} leaves the project as it is.",
+                "Use --store native or paquo, or the script mitotic_count inside QuPath.",
+            )
         seen = {entry.entry_id: store.fingerprint(entry) for entry, _ in hotspots}
         backup = back_up(project, [entry for entry, _ in hotspots], now_as_time(), "before writing counts")
         store.ensure_classes([_CLASS])
-        editor = Editor(project, store, NativeStore(project), backup)
+        editor = Editor(project, store, reader, backup)
         with progress.task("Writing counts", total=len(hotspots), unit="images") as advance:
             for entry, hotspot in hotspots:
                 try:

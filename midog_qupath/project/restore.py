@@ -21,6 +21,7 @@ from midog_qupath.project.backup import (
     now_as_time,
     put_back,
 )
+from midog_qupath.project.labels.past import forget_imports
 from midog_qupath.project.manifest import (
     ImageRecord,
     RunManifest,
@@ -66,6 +67,7 @@ def restore(project: Project, time: str, patterns: Sequence[str], progress: Prog
         # First: a run that is said to be taken back and still stands does no harm, one that is gone and said
         # to stand would look as if a person had deleted its detections.
         _rewind(project, source, record, changed)
+        forget_imports(project, source.name, (entry.entry_id for entry in changed))
         replaced = checked_record(project, [], backup)
         with progress.task("Restoring", total=len(changed), unit="images") as advance:
             for entry in changed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TypeVar
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -27,8 +28,9 @@ SOURCE_METADATA = "midog_qupath.imported"
 class ImagePlan:
     """What comes into one image.
 
-    ``add``: new annotations with ids. ``there``: labels that stand in it already. ``outside``: labels whose
-    centre lies off the image. ``metadata``: image metadata to set, ``kept``: those that say something else
+    ``add``: new annotations with ids. ``there``: labels that stand in it already. ``deleted``: labels that an
+    earlier import put there and that a person deleted since. ``outside``: labels whose centre lies off the
+    image. ``metadata``: image metadata to set, ``kept``: those that say something else
     already and stay. ``error``: why nothing is imported here.
     """
 
@@ -36,6 +38,7 @@ class ImagePlan:
     name: str
     add: tuple[PathObject, ...] = ()
     there: int = 0
+    deleted: int = 0
     outside: int = 0
     metadata: Mapping[str, str] = field(default_factory=dict)
     kept: Mapping[str, str] = field(default_factory=dict)
@@ -67,6 +70,7 @@ def plan_import(
     read: Callable[[ImageEntry], Sequence[PathObject]],
     class_map: ClassMap,
     whole: bool = False,
+    past: Mapping[str, frozenset[UUID]] = MappingProxyType({}),
 ) -> ImportPlan:
     """Match the labels and facts of files to the images of a project and leave out what stands there.
 
@@ -82,8 +86,10 @@ def plan_import(
         Its colours go to classes that the project lacks.
     whole
         Every image with a label in the file is labelled as a whole.
+    past
+        Ids of labels that stood in an image once, by entry id: those that are gone do not come back.
     """
-    here = _Here(project, read, class_map, given.source)
+    here = _Here(project, read, class_map, given.source, past)
     names = entry_names(project.images)
     ambiguous: dict[str, tuple[str, ...]] = {}
     labels, missing = _matched(names, [(one.name, one) for one in given.images], ambiguous)
@@ -133,6 +139,7 @@ class _Here:
     read: Callable[[ImageEntry], Sequence[PathObject]]
     class_map: ClassMap
     source: str
+    past: Mapping[str, frozenset[UUID]]
 
 
 def _image(
@@ -152,7 +159,9 @@ def _image(
         return ImagePlan(entry, name, error=error)
     given = [thing for one in labels for thing in one.objects]
     inside = [thing for thing in given if _inside(thing, entry)]
-    add = _new(here, entry, inside, present)
+    lacking = _new(here, entry, inside, present)
+    past = here.past.get(entry.entry_id, frozenset())
+    add = tuple(thing for thing in lacking if thing.id not in past)
     metadata = {key: value for fact in facts for key, value in fact.metadata.items()}
     if inside and (whole or any(fact.complete for fact in facts)):
         metadata.setdefault("labelled", "whole")
@@ -164,7 +173,16 @@ def _image(
     wanted = {
         key: value for key, value in metadata.items() if key not in kept and entry.metadata.get(key) != value
     }
-    return ImagePlan(entry, name, add, len(inside) - len(add), len(given) - len(inside), wanted, kept)
+    return ImagePlan(
+        entry,
+        name,
+        add,
+        there=len(inside) - len(lacking),
+        deleted=len(lacking) - len(add),
+        outside=len(given) - len(inside),
+        metadata=wanted,
+        kept=kept,
+    )
 
 
 def _problem(entry: ImageEntry, labels: Sequence[ImageLabels], facts: Sequence[ImageFacts]) -> str | None:

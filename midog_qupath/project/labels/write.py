@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import UUID
 
 from midog_qupath.errors import MidogError, StoreError
 from midog_qupath.progress import Progress
@@ -19,6 +20,7 @@ from midog_qupath.project.backup import back_up, now_as_time
 from midog_qupath.project.classes import ClassMap
 from midog_qupath.project.editor import Editor
 from midog_qupath.project.labels.given import GivenLabels
+from midog_qupath.project.labels.past import ImportRecord, imported_labels, save_import
 from midog_qupath.project.labels.plan import ImagePlan, ImportPlan, plan_import
 from midog_qupath.project.labels.sidecar import append_labels, write_table
 from midog_qupath.project.labels.tables import ImageFacts
@@ -47,12 +49,16 @@ class ImportReport:
 
 @dataclass(frozen=True)
 class LabelSource:
-    """What is to be imported, and what it means. ``whole``: see :func:`~.plan.plan_import`."""
+    """What is to be imported, and what it means. ``whole``: see :func:`~.plan.plan_import`.
+
+    ``bring_back``: also labels that an earlier import put into the project and that a person deleted since.
+    """
 
     given: GivenLabels
     facts: Sequence[ImageFacts] = ()
     class_map: ClassMap = field(default_factory=ClassMap)
     whole: bool = False
+    bring_back: bool = False
 
 
 def import_into_project(
@@ -83,7 +89,8 @@ def import_into_project(
             seen[entry.entry_id] = store.fingerprint(entry)
             return store.read(entry)
 
-        plan = plan_import(project, source.given, source.facts, read, source.class_map, source.whole)
+        past = {} if source.bring_back else imported_labels(project)
+        plan = plan_import(project, source.given, source.facts, read, source.class_map, source.whole, past)
         errors = _errors(plan)
         changed = [image for image in plan.images if image.error is None and (image.add or image.metadata)]
         if dry_run or not changed:
@@ -91,7 +98,7 @@ def import_into_project(
         entries = [image.entry for image in changed if image.add]
         backup = back_up(project, entries, now_as_time(), f"before importing {source.given.source}")
         reader = stack.enter_context(store_factory())
-        writer = _Writer(project, store, reader, seen, backup)
+        writer = _Writer(project, store, reader, seen, backup, source.given.source)
         errors |= writer.write(changed, progress)
         written = [image for image in changed if image.entry.entry_id not in errors]
         set_metadata(project, {image.entry.entry_id: image.metadata for image in written})
@@ -105,6 +112,7 @@ class _Writer:
     reader: ProjectStore
     seen: Mapping[str, str]
     backup: Path
+    source: str
 
     def write(self, images: Sequence[ImagePlan], progress: Progress) -> dict[str, str]:
         """Write images one by one; why some could not be, by entry id."""
@@ -113,14 +121,24 @@ class _Writer:
             self.store.ensure_classes(_classes(with_labels))
         except StoreError as error:
             return {image.entry.entry_id: str(error) for image in images}
-        errors = {}
-        with progress.task("Writing labels", total=len(with_labels), unit="images") as advance:
-            for image in with_labels:
-                try:
-                    self._write(image)
-                except MidogError as error:
-                    errors[image.entry.entry_id] = str(error)
-                advance(1)
+        errors: dict[str, str] = {}
+        written: dict[str, tuple[UUID, ...]] = {}
+        try:
+            with progress.task("Writing labels", total=len(with_labels), unit="images") as advance:
+                for image in with_labels:
+                    try:
+                        self._write(image)
+                    except MidogError as error:
+                        errors[image.entry.entry_id] = str(error)
+                    else:
+                        written[image.entry.entry_id] = tuple(label.id for label in image.add if label.id)
+                    advance(1)
+        finally:
+            # After the images: a label on record that never came in would be taken for one that was deleted.
+            if written:
+                save_import(
+                    self.project, ImportRecord(time=self.backup.name, source=self.source, images=written)
+                )
         return errors
 
     def _write(self, image: ImagePlan) -> None:

@@ -15,6 +15,8 @@ from midog_qupath.project.model import ImageEntry, PathClass, PathObject
 class Edit:
     """What to change in one image: detections to take out (by id) and to put under the root.
 
+    Taken out may be, too, annotations that show a count of ours: those with the measurement
+    ``COUNT_MEASUREMENT``; never another annotation.
     ``labels`` are annotations that a person brings from elsewhere; they too go under the root.
     ``expected`` is what :meth:`ProjectStore.fingerprint` said when the objects were read from which
     this edit was planned; a store refuses the edit when the image has changed since.

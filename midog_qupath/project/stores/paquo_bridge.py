@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from midog_qupath.project.model import COUNT_MEASUREMENT
+
 #: Objects in one reply line; the reader's time limit counts from line to line.
 BATCH = 1000
 #: The oldest QuPath whose interface is used here.
@@ -145,7 +147,9 @@ class Bridge:
     def _to_remove(self, items: list[Any], ids: set[str]) -> Any:
         chosen = [item for item in items if str(item.getID()) in ids]
         for item in chosen:
-            if _simple_name(item) != "PathDetectionObject" or item.hasChildObjects():
+            kind = _simple_name(item)
+            counts = kind == "PathAnnotationObject" and item.getMeasurements().containsKey(COUNT_MEASUREMENT)
+            if not (counts or kind == "PathDetectionObject") or item.hasChildObjects():
                 raise RefusedError(f"object {item.getID()} is not a detection without children")
         return self.java.ArrayList(chosen)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 
 from midog_qupath.errors import StoreError
-from midog_qupath.project.model import ImageEntry, ObjectKind
+from midog_qupath.project.model import COUNT_MEASUREMENT, ImageEntry, ObjectKind
 from midog_qupath.project.stores.base import Edit
 from midog_qupath.project.stores.paquo_wire import Row, object_kind
 
@@ -53,24 +53,26 @@ def require_unchanged(found: str, expected: str, entry: ImageEntry) -> None:
 
 
 def require_editable(entry: ImageEntry, edit: Edit, rows: Sequence[Row]) -> None:
-    """StoreError unless the edit removes detections only and no id would stand for two objects."""
+    """StoreError unless the edit removes only what it may and no id would stand for two objects."""
     if rows and data_version(entry) < OLDEST_WITH_IDS:
         raise StoreError(
             f"Image '{entry.name}' was saved by a QuPath so old that its objects have no ids.",
             "Open and save the image in QuPath once.",
         )
-    kinds: dict[str, set[ObjectKind]] = defaultdict(set)
+    removable: dict[str, set[bool]] = defaultdict(set)
     for row in rows:
-        kinds[row.id].add(object_kind(row.kind))
+        kind = object_kind(row.kind)
+        counts = kind is ObjectKind.ANNOTATION and COUNT_MEASUREMENT in row.measurements
+        removable[row.id].add(counts or kind is ObjectKind.DETECTION)
     parents = {row.parent for row in rows}
     removed = {str(identity) for identity in edit.remove}
     for identity in removed:
-        if kinds.get(identity) != {ObjectKind.DETECTION} or identity in parents:
+        if removable.get(identity) != {True} or identity in parents:
             raise StoreError(
                 f"Object {identity} of image '{entry.name}' is not a detection without children.",
                 "Nothing was changed; run the command again.",
             )
-    repeated = {str(new.id) for new in edit.new} & (kinds.keys() - removed)
+    repeated = {str(new.id) for new in edit.new} & (removable.keys() - removed)
     if repeated or len({new.id for new in edit.new}) < len(edit.new):
         raise StoreError(
             f"New objects of image '{entry.name}' repeat the ids of others.",

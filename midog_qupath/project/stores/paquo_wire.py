@@ -8,7 +8,7 @@ of points, an ellipse's bounding box ``[x, y, width, height]``, or well-known bi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -40,6 +40,11 @@ class Row:
     def id(self) -> str:
         """The object's UUID."""
         return str(self.values[1])
+
+    @property
+    def measurements(self) -> Mapping[str, Any]:
+        """The object's measurements by name."""
+        return dict(self.values[8])
 
     @property
     def parent(self) -> str | None:
