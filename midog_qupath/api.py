@@ -25,10 +25,12 @@ from midog_qupath.inference.crop_files import list_files
 from midog_qupath.inference.crops import CropReport, classify_files
 from midog_qupath.inference.device import choose_device
 from midog_qupath.inference.jobs import AnnotateOptions
+from midog_qupath.learning.mask_report import MaskCounts
 from midog_qupath.learning.recipe import load_recipe
 from midog_qupath.learning.start import starting_model
 from midog_qupath.learning.train import TrainOptions
 from midog_qupath.learning.train import train as train_on
+from midog_qupath.mask_files import MaskOptions, write_masks
 from midog_qupath.models.bundle import Bundle, load_bundle
 from midog_qupath.models.find import bare_model, find_model
 from midog_qupath.progress import SILENT, Progress
@@ -283,6 +285,45 @@ def write_report(
         return make_report(subject, None, out, chosen, progress)
     with _factory(subject.project, store)() as objects:
         return make_report(subject, objects, out, chosen, progress)
+
+
+def pseudo_masks(
+    dataset: Dataset | Path | str,
+    folder: Path | str,
+    *,
+    recipe: str = "standard",
+    model: Path | str | None = None,
+    seconds: float | None = None,
+    objects: bool = False,
+    limit: int | None = None,
+    device: str = "auto",
+    progress: Progress = SILENT,
+) -> MaskCounts:
+    """Write the pixel masks that training would learn from into ``folder``, as pictures; what is in them.
+
+    Parameters
+    ----------
+    dataset
+        A folder that :func:`export` wrote, or what it returned.
+    folder
+        Gets ``overlays/*.png``, ``teacher.safetensors`` and, with ``objects``, ``objects/*.geojson``: the
+        masks as QuPath detections in full-resolution pixels.
+    recipe
+        Name of a recipe, or the path of a TOML file.
+    model
+        A trained model (file or folder) that is taken for the teacher, instead of training one.
+    seconds
+        Longest training of the teacher.
+    limit
+        Only so many labelled areas, the first.
+    device
+        auto, cpu, cuda or mps.
+    """
+    opened = dataset if isinstance(dataset, Dataset) else Dataset.open(Path(dataset))
+    given = Path(model) if model is not None else None
+    chosen, kind = load_recipe(recipe), choose_device(device)
+    options = MaskOptions(Path(folder), chosen, seconds, given, objects, limit, kind)
+    return write_masks(opened, options, progress)
 
 
 def load(model: Path | str, device: str = "auto") -> Bundle:

@@ -122,6 +122,18 @@ def test_a_model_is_trained_and_measured(tmp_path: Path) -> None:
         [dataset.folder], tmp_path / "model", recipe=str(recipe), start="none", device="cpu"
     )
     assert midog_qupath.load(model, device="cpu").card.recipe["name"] == "tiny"
+    masks = midog_qupath.pseudo_masks(
+        dataset, tmp_path / "masks", recipe=str(recipe), model=model, objects=True, limit=2, device="cpu"
+    )
+    assert masks.objects == masks.whole == 6
+    found = {path.relative_to(tmp_path / "masks").as_posix() for path in tmp_path.glob("masks/*/*")}
+    names = (
+        "overlays/field-0.png",
+        "overlays/field-1.png",
+        "objects/field-0.geojson",
+        "objects/field-1.geojson",
+    )
+    assert found == set(names)
     project = a_project(tmp_path / "p", {"a.png": LABELS}, {"a.png": {"labelled": "whole"}})
     result = midog_qupath.evaluate(project, model=model, store="native", device="cpu")
     assert result.as_json()["detection"]["images"] == 1

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from midog_qupath.project.geometry import ellipse
 from midog_qupath.project.model import Plane, Roi, RoiKind
 from midog_qupath.project.qpdata.document import unknown
 from midog_qupath.project.qpdata.stream import Instance, Node
-from midog_qupath.project.qpdata.values import fields, need, numbers
+from midog_qupath.project.qpdata.values import fields, items, need, numbers
 
 _PACKAGE = "qupath.lib.roi."
 _KINDS = {
@@ -27,6 +28,8 @@ _KINDS = {
     "PolygonROI$SerializationProxy": RoiKind.POLYGON,
     "PointsROI$SerializationProxy": RoiKind.POINTS,
     "GeometryROI$WKBSerializationProxy": RoiKind.GEOMETRY,
+    # QuPath 0.2 and older: an outline a ring, those of holes among them.
+    "AreaROI$SerializationProxy": RoiKind.GEOMETRY,
 }
 #: Geometries inside geometries that are followed (a collection of multipolygons of polygons is three).
 _DEEPEST_WKB = 4
@@ -57,6 +60,8 @@ def roi(node: Node) -> Roi | None:
 
 
 def _geometry(kind: RoiKind, node: Node, found: Mapping[str, Any]) -> BaseGeometry:
+    if kind is RoiKind.GEOMETRY and "wkb" not in found:
+        return _inside_rings(items(found.get("x")), items(found.get("y")))
     if kind is RoiKind.GEOMETRY:
         return _from_wkb(numbers(found.get("wkb")).astype(np.uint8).tobytes())
     if kind in (RoiKind.RECTANGLE, RoiKind.ELLIPSE, RoiKind.LINE):
@@ -85,6 +90,14 @@ def _through(kind: RoiKind, corners: NDArray[np.float64]) -> BaseGeometry:
         # QuPath allows a polygon that was begun and never drawn.
         corners = np.resize(corners, (3, 2)) if len(corners) else np.zeros((3, 2))
     return shapely.Polygon(corners)
+
+
+def _inside_rings(xs: Sequence[Node], ys: Sequence[Node]) -> BaseGeometry:
+    """What an odd number of rings encloses: Java's areas wind holes against what they are in."""
+    rings = [np.column_stack([numbers(x), numbers(y)]) for x, y in zip(xs, ys, strict=True)]
+    _require_finite(np.concatenate([np.zeros((0, 2)), *rings]))
+    enclosed = [shapely.make_valid(shapely.Polygon(ring)) for ring in rings if len(ring) >= 3]
+    return reduce(shapely.symmetric_difference, enclosed, shapely.Polygon())
 
 
 def _from_wkb(raw: bytes) -> BaseGeometry:
