@@ -219,3 +219,19 @@ def test_a_hundred_thousand_points_take_seconds(rng):
     found = best_spot(points, window, allowed_ground(tissue, window))
     assert time.process_time() - start < 20
     assert found.count == seen(window, (found.x, found.y), points)
+
+
+@pytest.mark.parametrize("shape", ["circle", "rect"])
+def test_points_on_a_perfect_lattice_take_seconds(shape):
+    # Everywhere the same: no place can be left out early, and thousands of places are equally good.
+    side = 800.0
+    points = (np.stack(np.meshgrid(np.arange(100), np.arange(100)), axis=-1).reshape(-1, 2) + 0.5) * side
+    window = window_of(2.0, shape, 0.25)
+    ground = allowed_ground(Point(40000, 40000).buffer(39000), window)
+    start = time.process_time()
+    found = best_spot(points, window, ground)
+    assert time.process_time() - start < 10
+    assert found.count == seen(window, (found.x, found.y), points)
+    # The lattice moved by one step is the same lattice: of all places like it this is the uppermost.
+    for place in [(found.x + step * side, found.y - side) for step in range(-20, 21)]:
+        assert not (ground.holds(np.array([place]))[0] and seen(window, place, points) >= found.count)

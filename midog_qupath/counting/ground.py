@@ -70,9 +70,10 @@ class Ground:
         allowed = self.level >= 0
         return allowed[:-1, :-1] | allowed[1:, :-1] | allowed[:-1, 1:] | allowed[1:, 1:]
 
-    def inner(self, row: int, column: int) -> bool:
-        """Whether all of a cell is allowed."""
-        return bool((self.level[row : row + 2, column : column + 2] >= 0).all())
+    def inner(self) -> NDArray[np.bool_]:
+        """(R, C): whether all of a cell is allowed."""
+        allowed = self.level >= 0
+        return allowed[:-1, :-1] & allowed[1:, :-1] & allowed[:-1, 1:] & allowed[1:, 1:]
 
 
 def _piece(corners: Floats, level: Floats) -> tuple[Floats, Floats] | None:

@@ -34,13 +34,16 @@ class Window:
         """Square slide pixels."""
         return math.pi * self.half_x**2 if self.shape == "circle" else 4 * self.half_x * self.half_y
 
-    def covers(self, offsets: Floats, grow: float = 0.0) -> NDArray[np.bool_]:
-        """Which of (..., 2) offsets from its centre lie in it, its border moved out by ``grow``."""
+    def beyond(self, offsets: Floats) -> Floats:
+        """How far (..., 2) offsets from its centre are out of its border, less than 0 inside."""
+        x, y = offsets[..., 0], offsets[..., 1]
         if self.shape == "circle":
-            reach = max(self.half_x + grow, 0.0) + GRACE
-            return np.asarray((offsets**2).sum(axis=-1) <= reach**2)
-        x, y = np.abs(offsets[..., 0]), np.abs(offsets[..., 1])
-        return np.asarray((x <= self.half_x + grow + GRACE) & (y <= self.half_y + grow + GRACE))
+            return np.asarray(np.sqrt(x * x + y * y) - self.half_x)
+        return np.maximum(np.abs(x) - self.half_x, np.abs(y) - self.half_y)
+
+    def covers(self, offsets: Floats) -> NDArray[np.bool_]:
+        """Which of (..., 2) offsets from its centre lie in it."""
+        return np.asarray(self.beyond(offsets) <= GRACE)
 
     def half_cell(self, side: float) -> float:
         """How far a border must move to hold the centre of a square whenever it held some of the square."""
@@ -55,26 +58,26 @@ class Window:
         return Polygon(np.column_stack([x + self.half_x * np.cos(angle), y + self.half_x * np.sin(angle)]))
 
     def corners(self, points: Floats) -> Floats:
-        """Where the borders of windows around (N, 2) points end upwards, or cross each other: (K, 2).
+        """Where the borders of windows around (..., N, 2) points end upwards, or cross: (..., K, 2).
 
         Of all centres from which most points are seen, the uppermost and leftmost is among these, or on the
-        border of where centres may lie.
+        border of where centres may lie. Not a number for two borders that do not cross.
         """
         if self.shape == "rect":
-            left, top = points[:, 0] - self.half_x, points[:, 1] - self.half_y
-            return np.stack(np.meshgrid(left, top), axis=-1).reshape(-1, 2)
+            left, top = points[..., 0] - self.half_x, points[..., 1] - self.half_y
+            both = np.stack(np.broadcast_arrays(left[..., :, None], top[..., None, :]), axis=-1)
+            return both.reshape(*points.shape[:-2], -1, 2)
         tops = points - [0.0, self.half_x]
-        first, second = np.triu_indices(len(points), 1)
-        middle = (points[first] + points[second]) / 2
-        apart = points[second] - points[first]
-        squared = (apart**2).sum(axis=1)
+        first, second = np.triu_indices(points.shape[-2], 1)
+        middle = (points[..., first, :] + points[..., second, :]) / 2
+        apart = points[..., second, :] - points[..., first, :]
+        squared = (apart**2).sum(axis=-1)
         with np.errstate(invalid="ignore", divide="ignore"):
             along = np.sqrt(self.half_x**2 / squared - 0.25)
         # Circles that touch: rounding may take their common point away.
         along = np.where(np.isnan(along) & (squared <= (2 * self.half_x + GRACE) ** 2), 0.0, along)
-        across = np.column_stack([-apart[:, 1], apart[:, 0]]) * along[:, None]
-        met = np.isfinite(along)
-        return np.concatenate([tops, middle[met] + across[met], middle[met] - across[met]])
+        across = np.stack([-apart[..., 1], apart[..., 0]], axis=-1) * along[..., None]
+        return np.concatenate([tops, middle + across, middle - across], axis=-2)
 
     def crossings(self, points: Floats, start: Floats, end: Floats) -> Floats:
         """Where the borders of windows around (N, 2) points cross the segment from ``start`` to ``end``."""
