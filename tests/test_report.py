@@ -76,7 +76,10 @@ def test_a_run_is_reported_with_its_errors(command, made, tmp_path):
     assert sorted(spots["misses"]) == [("a.png", 60, 300), ("a.png", 300, 60)]
     assert [(s[3], s[1]) for s in galleries["confusions"]] == [("Normal, called atypical", 60)]
     assert sum(len(rows) for key, rows in spots.items() if key.startswith("class-")) == 5
-    assert run in out.read_text(encoding="utf-8")
+    html = out.read_text(encoding="utf-8")
+    assert run in html
+    # Each of its two curves says why it ends where it does.
+    assert html.count("The run kept no detection below") == 2
 
 
 def test_its_figures_are_those_of_evaluate(command, made, tmp_path):
@@ -143,6 +146,7 @@ def test_a_model_is_run_on_what_it_has_not_seen(command, made, tmp_path):
     assert f"<dt>Average precision</dt><dd>{figures['curves']['average_precision']:.3f}" in html
     alts = " ".join(picture["alt"] or "" for picture in read.pictures)
     assert "total over the steps of the training: student from 2 to 1" in alts
+    assert "kept no detection below" not in html
     assert {"precision-recall", "froc", "domains"} <= set(re.findall(r'id="chart-([a-z-]+)"', html))
 
 

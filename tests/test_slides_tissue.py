@@ -12,11 +12,12 @@ from shapely.geometry import Point, box
 from slide_images import smooth
 from tissue_slides import PIXEL_UM, generated_slide
 
+from midog_qupath.counting.count import counted_hole
 from midog_qupath.project.qpproj import open_project
 from midog_qupath.project.stores.native import NativeStore
 from midog_qupath.slides import tissue as tissue_module
 from midog_qupath.slides.check import open_entry
-from midog_qupath.slides.tissue import find_tissue, tissue_mask
+from midog_qupath.slides.tissue import find_tissue, tissue_mask, tissue_outline
 from midog_qupath.units import WORKING_MPP
 
 
@@ -76,6 +77,16 @@ def test_a_large_hole_is_glass_and_a_small_one_is_searched():
     tissue = find_tissue(slide, 4.0)
     assert not tissue.intersects(Point(400, 400))
     assert tissue.contains(Point(615, 415))
+
+
+def test_a_small_counting_field_does_not_lie_in_a_hole():
+    # 4 um a pixel: a hole of 0.09 mm2 is nothing in a field of 2 mm2, and all of a field of 0.05 mm2.
+    slide = slide_with((200, 200, 700, 600))
+    slide.pixels[365:440, 365:440] = 243
+    for area_mm2, filled in ((2.0, True), (0.05, False)):
+        outline = tissue_outline(slide, 4.0, hole_mm2=counted_hole(area_mm2))
+        assert outline.contains(Point(300, 300))
+        assert outline.contains(Point(400, 400)) == filled
 
 
 @pytest.mark.realdata

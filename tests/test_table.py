@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -73,9 +74,11 @@ def test_a_spreadsheet_needs_no_repair(project):
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))
     assert {len(row) for row in rows} == {len(COLUMNS)}
-    # What R and spreadsheets take for true and false.
-    assert {row[rows[0].index("reviewed")] for row in rows[1:]} <= {"true", "false"}
-    assert all(float(row[rows[0].index("x_px")]) > 0 for row in rows[1:])
+    # R 4.2 takes true and false for words.
+    assert {row[rows[0].index("reviewed")] for row in rows[1:]} == {"FALSE"}
+    numbers = [place for place, kind in enumerate(COLUMNS.values()) if kind == "double"]
+    for row in rows[1:]:
+        assert all(re.fullmatch(r"\d+(\.\d+)?(e-\d+)?", row[place]) for place in numbers)
 
 
 def test_what_people_did_is_in_the_table_again(project):

@@ -26,8 +26,11 @@ from midog_qupath.project.select import select_images
 from midog_qupath.project.stores.base import ProjectStore
 from midog_qupath.slides.check import open_entry
 from midog_qupath.slides.mpp import resolve_mpp
-from midog_qupath.slides.tissue import tissue_outline
+from midog_qupath.slides.tissue import HOLE_MM2, tissue_outline
 from midog_qupath.units import MATCH_RADIUS, MicronsPerPixel, to_pixels
+
+#: A hole larger than this share of the window is not tissue: otherwise a small window could lie in one.
+_HOLE_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,11 @@ def count_project(
     return ProjectCount(_name(), options.settings, tuple(counts), skipped)
 
 
+def counted_hole(area_mm2: float) -> float:
+    """Up to which size (mm2) a hole in tissue, a lumen or fat, is tissue to a window of ``area_mm2``."""
+    return min(HOLE_MM2, _HOLE_SHARE * area_mm2)
+
+
 def _name() -> str:
     return f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
@@ -123,7 +131,7 @@ def _count_entry(
     objects = store.read(entry)
     with open_entry(entry) as slide:
         mpp = resolve_mpp(entry, slide, options.mpp).mpp
-        tissue = tissue_outline(slide, mpp)
+        tissue = tissue_outline(slide, mpp, counted_hole(options.settings.area_mm2))
     if options.regions is not None:
         chosen = union_of_areas(objects, options.regions)
         if chosen.is_empty:

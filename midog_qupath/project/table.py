@@ -136,12 +136,14 @@ def _as_it_is(current: PathObject | None, standing: Standing | None, replaced: b
 
 def _write(folder: Path, rows: list[dict[str, Any]]) -> None:
     import pyarrow as pa
-    from pyarrow import csv, parquet
+    from pyarrow import compute, csv, parquet
 
     schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in COLUMNS.items()])
     table = pa.Table.from_pylist(rows, schema=schema)
     as_csv, as_parquet = io.BytesIO(), io.BytesIO()
-    csv.write_csv(table, as_csv)
+    # R takes true and false for words; TRUE and FALSE are logical to R, pandas and spreadsheets.
+    said = compute.if_else(table["reviewed"], "TRUE", "FALSE")
+    csv.write_csv(table.set_column(table.column_names.index("reviewed"), "reviewed", said), as_csv)
     parquet.write_table(table, as_parquet)
     for name, data in ((CSV_FILE, as_csv), (PARQUET_FILE, as_parquet)):
         with writing(folder / name):

@@ -44,8 +44,8 @@ class Chart:
     rows: tuple[tuple[str, ...], ...]
 
 
-def precision_recall_chart(curve: PrecisionRecall, threshold: float, lowest: float) -> Chart:
-    """Precision against recall at all thresholds from ``lowest``, with the operating point."""
+def precision_recall_chart(curve: PrecisionRecall, threshold: float, ends: str) -> Chart:
+    """Precision against recall with the operating point; ``ends``: down to which threshold."""
 
     def draw(axes: Any) -> None:
         kept, at = _thin(len(curve.recall)), _at(curve.thresholds, threshold)
@@ -57,7 +57,7 @@ def precision_recall_chart(curve: PrecisionRecall, threshold: float, lowest: flo
     return Chart(
         key="precision-recall",
         title="Precision and recall",
-        says=f"Each point is a threshold on the mitosis probability, {_range(lowest)}.",
+        says=f"Each point is a threshold on the mitosis probability, {ends}",
         alt=f"Precision falls from {curve.precision[0]:.2f} to {curve.precision[-1]:.2f} "
         f"as recall grows to {curve.recall[-1]:.2f}.",
         uri=svg_uri(draw),
@@ -66,8 +66,8 @@ def precision_recall_chart(curve: PrecisionRecall, threshold: float, lowest: flo
     )
 
 
-def froc_chart(curve: Froc, lowest: float) -> Chart:
-    """Sensitivity against false positives per mm² of labelled ground at all thresholds from ``lowest``."""
+def froc_chart(curve: Froc, ends: str) -> Chart:
+    """Sensitivity against false positives per mm² of labelled ground; ``ends``: down to which threshold."""
 
     def draw(axes: Any) -> None:
         kept = _thin(len(curve.sensitivity))
@@ -78,7 +78,7 @@ def froc_chart(curve: Froc, lowest: float) -> Chart:
     return Chart(
         key="froc",
         title="FROC",
-        says=f"Mitoses found against false positives, over all thresholds, {_range(lowest)}.",
+        says=f"Mitoses found against false positives, over all thresholds, {ends}",
         alt=f"Sensitivity reaches {curve.sensitivity[-1]:.2f} at {curve.fp_per_mm2[-1]:.1f} false positives "
         "per square millimetre.",
         uri=svg_uri(draw),
@@ -229,10 +229,6 @@ def svg_uri(draw: Callable[[Any], None], inches: tuple[float, float] = (5.2, 3.6
         text = StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     return f"data:image/svg+xml;base64,{base64.b64encode(text.getvalue().encode()).decode('ascii')}"
-
-
-def _range(lowest: float) -> str:
-    return f"from 1 down to {lowest:.2f}: nothing is known below"
 
 
 def _thin(count: int) -> NDArray[np.int64]:

@@ -70,7 +70,7 @@ def charts_of(material: Material) -> tuple[Chart, ...]:
     measured = material.measured
     detection = measured.result.detection if measured else None
     if measured is not None and detection is not None:
-        charts += _curves(measured, detection, material.threshold)
+        charts += _curves(measured, detection, material)
     fitted = fitted_reliability(material.card) if material.card else ()
     here = reliability(measured.scored) if measured else ()
     reliable = {"measured here": here, "what calibrated the model": fitted}
@@ -80,14 +80,19 @@ def charts_of(material: Material) -> tuple[Chart, ...]:
     return tuple(chart for chart in charts if chart is not None)
 
 
-def _curves(measured: Measured, detection: DetectionScore, threshold: float) -> list[Chart | None]:
+def _curves(measured: Measured, detection: DetectionScore, material: Material) -> list[Chart | None]:
+    of_run = (
+        "The run kept no detection below, so the curve ends there; a report of the model draws all of it."
+    )
+    below = of_run if material.subject.run is not None else "Below, the model's candidates are not kept."
+    ends = f"from 1 down to {measured.lowest:.2f}. {below}"
     swept = sweep(measured.scored)
     drawn: list[Chart | None] = []
     curve, rate = precision_recall(swept), froc(swept, detection.mm2)
     if curve is not None and len(curve.thresholds):
-        drawn.append(precision_recall_chart(curve, threshold, measured.lowest))
+        drawn.append(precision_recall_chart(curve, material.threshold, ends))
     if rate is not None and len(rate.thresholds):
-        drawn.append(froc_chart(rate, measured.lowest))
+        drawn.append(froc_chart(rate, ends))
     rows = {**detection.per_domain, **detection.per_region_type}
     scores = {name: counts_json(row.counts) for name, row in rows.items()}
     drawn.append(domain_chart(scores))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import cv2
 import numpy as np
@@ -33,8 +34,8 @@ _STAINED, _GREY = 0.014, 0.12
 _PIXEL_STAINED, _PIXEL_GREY = 0.03, 0.15
 #: Channel values (0..255): glass is brighter than this; black, which scanners fill with, is darker.
 _GLASS, _BLACK, _UNSCANNED = 215, 45, 253
-#: Pieces with less tissue than this are dust; holes smaller than this are searched, in square millimetres.
-_DUST_MM2, _HOLE_MM2 = 0.01, 0.1
+#: Holes smaller than this are searched, and pieces with less tissue than this are dust; square millimetres.
+HOLE_MM2, _DUST_MM2 = 0.1, 0.01
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.uint8]
@@ -51,12 +52,13 @@ def find_tissue(slide: Slide, mpp: MicronsPerPixel) -> BaseGeometry:
     return _tissue(slide, mpp, tissue_mask)
 
 
-def tissue_outline(slide: Slide, mpp: MicronsPerPixel) -> BaseGeometry:
-    """The tissue of an image of any size in slide pixels, without a margin, gaps in it filled.
+def tissue_outline(slide: Slide, mpp: MicronsPerPixel, hole_mm2: float = HOLE_MM2) -> BaseGeometry:
+    """The tissue of an image of any size in slide pixels, without a margin.
 
-    The whole image where no glass can be told from tissue.
+    Gaps that are narrower than 64 microns, and holes smaller than ``hole_mm2``, count as tissue. The whole
+    image where no glass can be told from tissue.
     """
-    return _tissue(slide, mpp, _closed_mask)
+    return _tissue(slide, mpp, partial(_closed_mask, hole_mm2=hole_mm2))
 
 
 def _tissue(slide: Slide, mpp: MicronsPerPixel, find: Callable[[RgbArray, float], Mask]) -> BaseGeometry:
@@ -68,8 +70,11 @@ def _tissue(slide: Slide, mpp: MicronsPerPixel, find: Callable[[RgbArray, float]
     return image if tissue.is_empty else tissue
 
 
-def tissue_mask(thumbnail: RgbArray, pixel_um: float) -> Mask:
-    """(H, W) 1 where a thumbnail with pixels of ``pixel_um`` microns shows tissue or is near it."""
+def tissue_mask(thumbnail: RgbArray, pixel_um: float, hole_mm2: float = HOLE_MM2) -> Mask:
+    """(H, W) 1 where a thumbnail with pixels of ``pixel_um`` microns shows tissue or is near it.
+
+    Holes smaller than ``hole_mm2`` count as tissue.
+    """
     density = _density(thumbnail)
     ink = _ink(density, thumbnail)
     density[ink > 0] = 0
@@ -81,12 +86,12 @@ def tissue_mask(thumbnail: RgbArray, pixel_um: float) -> Mask:
     pixels = (seen & tissue & (ink == 0)).astype(np.uint8)
     grown = _grow(pixels, _margin(pixel_um))
     mm2 = (pixel_um / 1000) ** 2
-    return _fill_holes(_without_dust(grown, pixels, _DUST_MM2 / mm2), _HOLE_MM2 / mm2)
+    return _fill_holes(_without_dust(grown, pixels, _DUST_MM2 / mm2), hole_mm2 / mm2)
 
 
-def _closed_mask(thumbnail: RgbArray, pixel_um: float) -> Mask:
+def _closed_mask(thumbnail: RgbArray, pixel_um: float, hole_mm2: float) -> Mask:
     """Tissue without the margin. Beyond the picture counts as tissue: it may well run on there."""
-    glass = 1 - tissue_mask(thumbnail, pixel_um)
+    glass = 1 - tissue_mask(thumbnail, pixel_um, hole_mm2)
     return np.asarray(1 - _grow(glass, _margin(pixel_um)), dtype=np.uint8)
 
 
