@@ -116,7 +116,7 @@ def _position(raw: Any, largest: tuple[float, float]) -> tuple[float, float]:
         raise ValueError("its point is no [x, y, 0]")
     x, y = (_number(value, "a coordinate") for value in raw[:2])
     if min(x, y) < _SMALLEST_MM or x > largest[0] or y > largest[1]:
-        raise ValueError(f"[{x:g}, {y:g}] mm lies outside the image: are these pixels")
+        raise ValueError(f"[{x:g}, {y:g}] mm lies outside the image, as pixels would")
     return x, y
 
 

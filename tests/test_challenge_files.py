@@ -71,7 +71,7 @@ POINT = {"name": "mitotic figure", "point": [1.0, 1.0, 0], "probability": 0.5}
         ("[]", "no list of points"),
         ("{}", "no list of points"),
         (json.dumps({"points": [3]}), "point 0: it is no object"),
-        (json.dumps({"points": [{**POINT, "point": [700.0, 5.0, 0]}]}), "are these pixels"),
+        (json.dumps({"points": [{**POINT, "point": [700.0, 5.0, 0]}]}), "as pixels would"),
         (json.dumps({"points": [POINT, {**POINT, "point": [-0.1, 5.0, 0]}]}), "point 1"),
         (json.dumps({"points": [{**POINT, "point": [1.0]}]}), r"no \[x, y, 0\]"),
         (json.dumps({"points": [{**POINT, "point": ["1", "2"]}]}), "no number"),
@@ -304,7 +304,7 @@ def test_pixels_where_millimetres_belong_are_refused(command, project, tmp_path)
     words = ("--detections", tmp_path / "a.json", "--image", "a*")
     code, _, err = command("evaluate", project.path, "--store", "native", *words)
     assert code == 1
-    assert "are these pixels" in err
+    assert "as pixels would" in err
     assert "millimetres" in err
 
 

@@ -31,9 +31,7 @@ BLOCKS = [block for page in pages() for block in blocks(page)]
 #: Pages whose blocks run in every test run; the rest in the long one.
 QUICK = (
     "README.md",
-    "docs/tutorials/without-python.md",
     "docs/how-to/classes.md",
-    "docs/reference/python.md",
 )
 
 

@@ -47,6 +47,7 @@ def test_tiles_are_exported(example, project, tmp_path):
     assert all(cv2.imread(str(tile)).shape == (64, 64, 3) for tile in tiles)
 
 
+@pytest.mark.long
 def test_a_small_model_is_trained_annotates_and_is_evaluated(example, project, tmp_path):
     printed = example("03", project, tmp_path)
     model = tmp_path / "model" / "model.safetensors"

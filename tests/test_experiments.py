@@ -50,35 +50,45 @@ def bench_of(data: Dataset, folder: Path) -> runs.Bench:
     return runs.Bench(data, folder, "cpu", Listener())
 
 
-def test_a_detection_experiment_makes_its_tables_and_is_not_made_twice(tmp_path: Path) -> None:
-    bench = bench_of(two_sources(tmp_path / "data"), tmp_path / "work")
+@pytest.fixture(scope="module")
+def detection(tmp_path_factory: pytest.TempPathFactory) -> tuple[runs.Bench, Path]:
+    """Where the runs of a detection experiment were made, and its results."""
+    folder = tmp_path_factory.mktemp("detection")
+    bench = bench_of(two_sources(folder / "data"), folder / "work")
     experiment = build_experiment("detection", plan([FLOOR, TEACHER]))
     driver.make_runs(experiment, bench, driver.Selection(), None)
-    driver.write_results(experiment, bench, tmp_path / "results", None)
-    lines = read_csv(tmp_path / "results" / "runs.csv")
+    driver.write_results(experiment, bench, folder / "results", None)
+    return bench, folder / "results"
+
+
+def test_a_detection_experiment_makes_its_tables_and_is_not_made_twice(
+    detection: tuple[runs.Bench, Path],
+) -> None:
+    bench, results = detection
+    lines = read_csv(results / "runs.csv")
     assert Counter(line["row"] for line in lines) == {"floor": 2, "+ masks": 2}
     assert {line["steps"] for line in lines} == {2}
     assert {line["mitoses"] for line in lines} == {4}
-    text = (tmp_path / "results" / "table.md").read_text(encoding="utf-8")
+    text = (results / "table.md").read_text(encoding="utf-8")
     assert "./run experiments detection" in text
-    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("result.json")}
+    files = {path: path.stat().st_mtime_ns for path in bench.work.rglob("result.json")}
     assert len(files) == 4
-    driver.make_runs(experiment, bench, driver.Selection(), None)
+    again = build_experiment("detection", plan([FLOOR, TEACHER]))
+    driver.make_runs(again, bench, driver.Selection(), None)
     assert all(path.stat().st_mtime_ns == time for path, time in files.items())
 
 
-def test_lines_of_runs_made_elsewhere_stay_until_the_recipe_changes(tmp_path: Path) -> None:
-    bench = bench_of(two_sources(tmp_path / "data"), tmp_path / "work")
-    experiment = build_experiment("detection", plan([FLOOR]))
-    driver.make_runs(experiment, bench, driver.Selection(), None)
-    driver.write_results(experiment, bench, tmp_path / "results", None)
-    before = (tmp_path / "results" / "runs.csv").read_bytes()
+def test_lines_of_runs_made_elsewhere_stay_until_the_recipe_changes(
+    detection: tuple[runs.Bench, Path], tmp_path: Path
+) -> None:
+    bench, results = detection
+    before = (results / "runs.csv").read_bytes()
     empty = replace(bench, work=tmp_path / "elsewhere")
-    driver.write_results(experiment, empty, tmp_path / "results", None)
-    assert (tmp_path / "results" / "runs.csv").read_bytes() == before
-    longer = build_experiment("detection", plan([FLOOR], steps=3))
+    driver.write_results(build_experiment("detection", plan([FLOOR, TEACHER])), empty, results, None)
+    assert (results / "runs.csv").read_bytes() == before
+    longer = build_experiment("detection", plan([FLOOR, TEACHER], steps=3))
     with pytest.raises(RecipeError, match="holds no results"):
-        driver.write_results(longer, empty, tmp_path / "results", None)
+        driver.write_results(longer, empty, results, None)
 
 
 def test_an_interrupted_run_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,6 +301,7 @@ def test_an_unknown_experiment_or_row_is_told(tmp_path: Path) -> None:
         build_experiment("detection", plan([{"name": "a", "set": {"student": {"stpes": 3}}}]))
 
 
+@pytest.mark.long
 def test_the_released_model_takes_its_threshold_from_the_folds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

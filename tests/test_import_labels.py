@@ -431,6 +431,7 @@ def test_coco_files_with_mistakes_are_refused_in_words(
         read_coco(tmp_path / "a.json", coco_of([[1, 2, 3, 4]], **changes), Words(ClassMap()))
 
 
+@pytest.mark.long
 @pytest.mark.realdata
 def test_midog_s_own_file_is_read_whole(data_dir: Path) -> None:
     path = data_dir / "midog" / "MIDOGpp.json"
@@ -472,6 +473,7 @@ def test_real_labels_from_tables_stand_where_qupath_has_them(real_project: Path,
         assert ours == theirs
 
 
+@pytest.mark.long
 @pytest.mark.realdata
 def test_what_qupath_exported_from_a_project_stands_in_it_already(real_project: Path, data_dir: Path) -> None:
     project = open_project(real_project)
@@ -554,11 +556,11 @@ def test_image_tables_with_mistakes(tmp_path: Path, text: str, message: str) -> 
 
 def test_many_labels_of_one_image_are_each_imported_once(tmp_path: Path) -> None:
     project = a_project(tmp_path / "p", {"a.png": []})
-    lines = [f"a,{number % 50 * 5 + 10},{number // 50 * 5 + 10},mitosis" for number in range(1500)]
+    lines = [f"a,{number % 50 * 5 + 10},{number // 50 * 5 + 10},mitosis" for number in range(300)]
     path = written(tmp_path / "a.csv", "\n".join(["image,x,y,label", *lines, *lines]))
-    assert run(project, path)[1]["added"] == 1500
+    assert run(project, path)[1]["added"] == 300
     assert run(project, path)[1]["added"] == 0
-    assert len(everything(project)[0]) == 1500
+    assert len(everything(project)[0]) == 300
 
 
 def test_a_box_is_the_same_as_its_rectangle_drawn_as_a_polygon(project: Project, coco: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from inference_standin import painted, standin_bundle
 from torch import nn
@@ -94,6 +94,7 @@ def test_images_of_one_domain_share_the_measure_of_their_nuclei():
     assert measure["other"] == pytest.approx(8.2, abs=0.1)
 
 
+@settings(deadline=None)
 @given(measure=st.floats(-6, 6), probability=st.floats(0.01, 0.99))
 def test_candidates_count_from_the_nuclei_and_back(measure: float, probability: float):
     bundle = replace(standin_bundle(), nuclei_log_odds=measure)

@@ -31,7 +31,7 @@ def test_coordinates_are_slide_pixels_at_any_pixel_size():
     assert [(d.x, d.y) for d in found] == [pytest.approx((150, 40), abs=1)]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=12)
 @given(
     st.lists(st.tuples(st.floats(0, 330), st.floats(0, 230), st.integers(0, 120)), max_size=8),
     st.integers(90, 330),

@@ -60,6 +60,7 @@ def test_a_profile_tells_where_the_time_went(tmp_path, monkeypatch, capsys):
     assert profile["mm2"] == pytest.approx(300 * 200 * 0.25**2 / 1e6)
 
 
+@pytest.mark.long
 def test_a_compiled_model_finds_what_the_model_finds_and_no_other_is_taken(tmp_path):
     pytest.importorskip("onnx")
     bundle = load_bundle(save_untrained(tmp_path / "model.safetensors"))

@@ -74,7 +74,11 @@ def found(report, name):
     ]
 
 
-@pytest.mark.parametrize("windows", [0, 1, 7, 24, 40])
+@pytest.mark.parametrize(
+    "windows",
+    # Before anything is kept, in an image, and between two; one window, and in the second image.
+    [0, 7, 24, pytest.param(1, marks=pytest.mark.long), pytest.param(40, marks=pytest.mark.long)],
+)
 def test_a_continued_run_gives_the_same_in_the_same_order_and_does_nothing_twice(
     project, small_windows, windows, tmp_path
 ):
@@ -153,7 +157,7 @@ def test_skip_existing_leaves_searched_images_alone(project):
     [
         pytest.param(signal.SIGTERM, marks=pytest.mark.long),
         pytest.param(signal.SIGINT, marks=pytest.mark.long),
-        signal.SIGKILL,
+        pytest.param(signal.SIGKILL, marks=pytest.mark.long),
     ],
 )
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")

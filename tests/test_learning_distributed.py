@@ -57,6 +57,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Together:
     return Together(folder, [(process.returncode, text) for process, text in zip(running, said, strict=True)])
 
 
+@pytest.mark.long
 def test_all_processes_end_with_the_same_weights_and_leave_one_model(together: Together) -> None:
     one, other = (torch.load(together.folder / f"student-{rank}.pt", weights_only=True) for rank in (0, 1))
     for name, value in one.items():
@@ -69,6 +70,7 @@ def test_all_processes_end_with_the_same_weights_and_leave_one_model(together: T
     assert not (together.folder / "model" / "work").exists()
 
 
+@pytest.mark.long
 def test_the_gradient_is_that_of_the_shares_mean_loss(together: Together) -> None:
     data = Dataset.open(together.folder / "data")
     shares = [gradients(share_gradient(data, rank, 2)) for rank in (0, 1)]
@@ -88,9 +90,9 @@ def flattened(network: Student) -> torch.Tensor:
     )
 
 
-def test_shares_point_the_same_way_as_the_whole_batch(together: Together) -> None:
+def test_shares_point_the_same_way_as_the_whole_batch(tmp_path: Path) -> None:
     # Not equal: each loss is a mean over what its share holds, as in any data-parallel training.
-    data = Dataset.open(together.folder / "data")
+    data = make_dataset(tmp_path / "data")
     whole, *shares = (
         flattened(share_gradient(data, *share, frozen_norm=True)) for share in ((0, 1), (0, 2), (1, 2))
     )
@@ -98,6 +100,7 @@ def test_shares_point_the_same_way_as_the_whole_batch(together: Together) -> Non
     assert torch.cosine_similarity(whole, mean, dim=0) > 0.9
 
 
+@pytest.mark.long
 def test_a_failure_ends_all_with_one_line(together: Together) -> None:
     assert [code for code, _ in together.ends] == [1, 1]
     said = [line for _, text in together.ends for line in text.splitlines() if line.strip()]

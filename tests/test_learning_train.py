@@ -109,6 +109,7 @@ def test_training_continues_from_a_model(tmp_path: Path) -> None:
     assert load_bundle(second).card.network == TINY.network
 
 
+@pytest.mark.long
 def test_thresholds_of_the_model_before_stay_where_no_case_can_choose_others(tmp_path: Path) -> None:
     data = make_dataset(tmp_path / "data")
     first = train([data], TrainOptions(tmp_path / "first", TINY), Listener())
