@@ -18,6 +18,7 @@ from midog_qupath.inference.segment import TorchSegmenter, choose_precision
 from midog_qupath.models.bundle import Bundle, BundleCard, load_bundle
 from midog_qupath.models.fast import run_only
 from midog_qupath.models.find import released_model
+from midog_qupath.models.strips import work_in_strips
 from midog_qupath.models.student import NetworkConfig, Student
 
 released = pytest.mark.skipif(released_model() is None, reason="this version ships no model")
@@ -161,3 +162,17 @@ def test_precision_is_chosen_by_the_device():
     assert choose_precision("fp16", "cpu") == "fp16"
     assert choose_precision("auto", "mps") == "fp32"
     assert choose_precision("auto", "cpu") in {"fp32", "bf16"}
+
+
+@pytest.mark.parametrize("encoder", ["tu-resnet10t", "tu-resnet18", "tu-mobilenetv3_small_050"])
+@pytest.mark.parametrize("size", [(320, 96), (96, 320), (32, 32)])
+@torch.inference_mode()
+def test_working_in_strips_changes_nothing(encoder, size):
+    torch.manual_seed(0)
+    network = Student(NetworkConfig(encoder=encoder)).eval()
+    images = torch.randn(2, 3, *size)
+    wanted = network.segment(images)
+    work_in_strips(network, strip_px=1)
+    seen = network.segment(images)
+    for one, other in zip((seen.logits, *seen.features), (wanted.logits, *wanted.features), strict=True):
+        assert torch.allclose(one, other, atol=1e-5)

@@ -66,7 +66,7 @@ class TorchSegmenter:
         self.reduce = 1
         if precision != "fp32":
             self._dtype = _DTYPES[precision]
-            self._ready = run_only(bundle.network, self._dtype)
+            self._ready = run_only(bundle.network, self._dtype, strips=self._device.type == "cpu")
             self.reduce = bundle.card.network.reduce
             self._normalise = Normalise(bundle, self._dtype, self._device)
 
