@@ -1,4 +1,4 @@
-"""The same network made ready to be run only: normalisation folded in, large maps worked through in strips."""
+"""The same network made ready to be run only: normalisation folded in, large maps cut into strips."""
 
 from __future__ import annotations
 
