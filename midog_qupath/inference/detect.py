@@ -35,8 +35,9 @@ from midog_qupath.units import MicronsPerPixel
 CELL_HALO = 32
 #: Side of the window around a given position, in working pixels.
 POSITION_WINDOW = 192
-#: Largest core where nobody says otherwise: of the reference, and of the faster precisions.
-_CORE, _CORE_FAST = 2048, 3072
+#: Largest core where nobody says otherwise, on a CPU and elsewhere: larger ones are no faster on a CPU, what
+#: less halo saves is lost in its cache.
+_CORE_CPU, _CORE = 2048, 3072
 #: Window pixels that small windows are put together up to, on a CPU and elsewhere.
 _TOGETHER_CPU, _TOGETHER = 1_500_000, 12_000_000
 
@@ -145,7 +146,7 @@ def detect(
     runtime = runtime or Runtime()
     lowest = bundle.card.threshold if minimum_probability is None else minimum_probability
     segmenter = Frugal(runtime.segmenter(bundle), bundle.card.halo)
-    plan = _filled(tiling or runtime.tiling, bundle, segmenter.reduce)
+    plan = _filled(tiling or runtime.tiling, bundle)
     downsample = working_downsample(MicronsPerPixel(mpp))
     size = (slide.width / downsample, slide.height / downsample)
     tiles = plan_tiles(size, plan, area, downsample, bundle.card.mpp, cell_px, _alignment(slide, downsample))
@@ -179,9 +180,10 @@ def detect(
     return merge(_inside(found, area), mpp)
 
 
-def _filled(tiling: Tiling, bundle: Bundle, reduce: int) -> Tiling:
+def _filled(tiling: Tiling, bundle: Bundle) -> Tiling:
+    core = _CORE_CPU if network_device(bundle).type == "cpu" else _CORE
     return Tiling(
-        tiling.core if tiling.core is not None else _CORE_FAST if reduce > 1 else _CORE,
+        tiling.core if tiling.core is not None else core,
         tiling.halo if tiling.halo is not None else bundle.card.halo,
         tiling.together,
     )

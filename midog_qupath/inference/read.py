@@ -66,7 +66,8 @@ def _reduced(pixels: RgbArray, by: int) -> Pixels:
         return pixels
     height, width = pixels.shape[:2]
     # The average of pixels times by ** 2 is their sum, exactly.
-    wide = np.multiply(pixels, by**2, dtype=np.uint16)
+    wide = pixels.astype(np.uint16)
+    wide *= by**2
     return np.asarray(cv2.resize(wide, (width // by, height // by), interpolation=cv2.INTER_AREA))
 
 

@@ -6,6 +6,7 @@ import logging
 import math
 import struct
 import threading
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +22,8 @@ from midog_qupath.slides.tiff_size import tiff_pixel_size
 
 #: What tifffile and its decoders raise for bytes that make no sense.
 _BROKEN = (ValueError, RuntimeError, OSError, LookupError, TypeError, AttributeError, ArithmeticError)
+#: Bytes of decoded pieces that are kept: two rows of tiles of a window.
+_KEPT_BYTES = 48 << 20
 _WHITE_IS_ZERO = 0
 #: Photometric interpretations that are RGB or grey once decoded: both greys, RGB, YCbCr.
 _READABLE = (0, 1, 2, 6)
@@ -39,6 +42,9 @@ class TiffSlide:
             logger.addHandler(logging.NullHandler())
         self.path = path
         self._lock = threading.Lock()
+        #: Decoded pieces by level and number, least recently used first.
+        self._kept: OrderedDict[tuple[int, int], RgbArray] = OrderedDict()
+        self._kept_bytes = 0
         try:
             self._file: Any = tifffile.TiffFile(path)
         except (*_BROKEN, struct.error, tifffile.TiffFileError) as error:
@@ -110,10 +116,27 @@ class TiffSlide:
         result = np.full((height, width, 3), 255, dtype=np.uint8)
         for row in range(y // tall, (y + height - 1) // tall + 1):
             for column in range(x // wide, (x + width - 1) // wide + 1):
-                piece = self._piece(page, row * across + column)
+                piece = self._kept_piece(index, row * across + column)
                 if piece is not None:
                     _paste(result, piece, column * wide - x, row * tall - y)
         return result
+
+    def _kept_piece(self, index: int, number: int) -> RgbArray | None:
+        """A piece of a level, from memory where it was among the last: windows with a halo share pieces."""
+        key = index, number
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        piece = self._piece(self._pages[index], number)
+        if piece is not None and piece.nbytes <= _KEPT_BYTES // 4:
+            with self._lock:
+                self._kept_bytes += piece.nbytes - (self._kept[key].nbytes if key in self._kept else 0)
+                self._kept[key] = piece
+                while self._kept_bytes > _KEPT_BYTES:
+                    _, oldest = self._kept.popitem(last=False)
+                    self._kept_bytes -= oldest.nbytes
+        return piece
 
     def _piece(self, page: Any, number: int) -> RgbArray | None:
         """One tile or strip as RGB; None where the file leaves it out."""
@@ -122,7 +145,9 @@ class TiffSlide:
         try:
             parts = [self._segment(page, number + plane * apart) for plane in range(planes)]
             known = [part for part in parts if part is not None]
-            return _rgb(np.concatenate(known, axis=2), page.photometric) if len(known) == planes else None
+            if len(known) < planes:
+                return None
+            return _rgb(known[0] if planes == 1 else np.concatenate(known, axis=2), page.photometric)
         except _BROKEN as error:
             raise damaged(self.path) from error
 
