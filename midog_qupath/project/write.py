@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
+from midog_qupath.collector import paused
 from midog_qupath.errors import StoreError
 from midog_qupath.progress import SILENT, Progress
 from midog_qupath.project.alone import alone
@@ -29,6 +30,7 @@ from midog_qupath.project.stores.base import ProjectStore
 StoreFactory = Callable[[], ProjectStore]
 
 
+@paused()
 def write_detections(
     project: Project,
     store_factory: StoreFactory,

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import orjson
 
+from midog_qupath.collector import paused
 from midog_qupath.errors import SafetyError, StoreError
 from midog_qupath.files import write_bytes
 from midog_qupath.project.classes_file import ensure_classes
@@ -54,6 +55,7 @@ class NativeStore:
     def __exit__(self, *args: object) -> None:
         return None
 
+    @paused()
     def read(self, entry: ImageEntry) -> list[PathObject]:
         """See :meth:`ProjectStore.read`; no data file is an image without objects."""
         require_settled(entry.data_dir, entry.name, for_writing=False)
@@ -73,6 +75,7 @@ class NativeStore:
         """See :meth:`ProjectStore.ensure_classes`."""
         ensure_classes(self._project, classes)
 
+    @paused()
     def apply(self, entry: ImageEntry, edit: Edit) -> str:
         """See :meth:`ProjectStore.apply`.
 
