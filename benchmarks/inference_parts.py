@@ -233,7 +233,7 @@ def geojson(bundle: Bundle, folder: Path) -> None:
 
 def memory(folder: Path, source: np.ndarray) -> None:
     """Peak of the sum of PSS over all processes of ``annotate``, and its time, by the size of the slide."""
-    for side in (10_000, 17_408, 31_744):
+    for side in (10_000, 17_408, 31_744, 100_352):
         made = make_slide(folder / f"m{side}.tif", source, side, 0.05)
         project = create_project(folder / f"p{side}", [NewImage(made.path, 0.25, {})])
         words = [sys.executable, "-m", "midog_qupath", "annotate", str(project.path), "--store", "native"]

@@ -19,6 +19,7 @@ from shapely.errors import ShapelyError
 from shapely.geometry import LineString, MultiPoint, Point, Polygon
 from shapely.geometry.base import BaseGeometry
 
+from midog_qupath.collector import paused
 from midog_qupath.errors import GeoJsonError
 from midog_qupath.files import atomic_writer
 from midog_qupath.project.classes_file import java_int, normalised
@@ -220,6 +221,7 @@ def _roi_kind(geometry: BaseGeometry, ellipse: bool) -> RoiKind:
 # ---- writing -------------------------------------------------------------------------------------
 
 
+@paused()
 def write_features(path: Path, objects: Iterable[PathObject], *, compress: bool = False) -> int:
     """Write objects as a FeatureCollection, whole or not at all; returns how many were written.
 

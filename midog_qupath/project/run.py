@@ -10,6 +10,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from shapely.geometry import Point, Polygon
 
+from midog_qupath.collector import paused
 from midog_qupath.detection import Detection
 from midog_qupath.project.classes import ClassMap
 from midog_qupath.project.classes_file import normalised
@@ -110,6 +111,7 @@ def empty_manifest(run: RunInfo, store: str, keep: bool) -> RunManifest:
     )
 
 
+@paused()
 def as_path_objects(detections: Sequence[Detection], run: RunInfo, entry_id: str) -> tuple[PathObject, ...]:
     """The detections of an image as :func:`as_path_object` makes them."""
     ready = settled([detection.polygon for detection in detections])
