@@ -141,6 +141,16 @@ def test_folders_of_geojson_and_empty_files_that_were_looked_at(project, tmp_pat
     assert (data["images"], counts["tp"], counts["fp"], counts["fn"]) == (3, 2, 1, 0)
 
 
+def test_a_file_with_an_object_twice_is_refused(project, tmp_path):
+    for name, twice in (("one", 2), ("other", 1)):
+        features = tmp_path / name / "a.geojson"
+        write_features(features, [label("Mitosis", square(100, 100), 1)])
+        data = json.loads(features.read_bytes())
+        features.write_text(json.dumps({**data, "features": data["features"] * twice}))
+    with pytest.raises(EvaluationError, match="more than once"):
+        compared(project, str(tmp_path / "one"), str(tmp_path / "other"))
+
+
 def test_exhaustively_labelled_ground_is_what_is_compared(tmp_path):
     labels = {
         "a.png": [
@@ -160,7 +170,7 @@ def test_exhaustively_labelled_ground_is_what_is_compared(tmp_path):
     [
         ("Anna", "Anna", "both Anna"),
         ("Anna", "Cleo", "Cleo is no folder"),
-        ("nowhere/x", "Bela", "nowhere/x"),
+        ("nowhere/x", "Bela", "no folder nowhere/x"),
     ],
 )
 def test_unknown_annotators_are_named(project, first, second, says):

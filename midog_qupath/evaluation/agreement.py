@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -139,7 +140,8 @@ def agreement(
     Raises
     ------
     EvaluationError
-        If a name is neither of these, both are the same, or no image was labelled by both.
+        If a name is neither of these, both are the same, no image was labelled by both, or a file has an
+        object twice.
     """
     if first == second:
         raise EvaluationError(f"--a and --b are both {first}.", "Name two annotators.")
@@ -180,11 +182,23 @@ def _reader(project: Project, name: str) -> Reader:
     folders = [folder for folder in (project.ours / "detections" / name, Path(name)) if folder.is_dir()]
     if folders:
         return lambda entry, _: _from_folder(folders[0], entry)
+    if Path(name).name != name:
+        raise EvaluationError(f"There is no folder {name}.", "Give one with a GeoJSON file for each image.")
     return lambda _, objects: _with_prefix(objects, normalised(name))
 
 
 def _from_folder(folder: Path, entry: ImageEntry) -> Sequence[PathObject] | None:
-    return read_annotations(folder, entry) if annotation_file(folder, entry) is not None else None
+    if annotation_file(folder, entry) is None:
+        return None
+    found = read_annotations(folder, entry)
+    ids = Counter(thing.id for thing in found if thing.id is not None)
+    twice = [str(identity) for identity, number in ids.items() if number > 1]
+    if twice:
+        raise EvaluationError(
+            f"{folder}: object {twice[0]} of image '{entry.name}' stands there more than once.",
+            "Export the image's annotations from QuPath again.",
+        )
+    return found
 
 
 def _with_prefix(objects: Sequence[PathObject], prefix: str) -> Sequence[PathObject] | None:
