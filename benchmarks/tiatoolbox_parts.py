@@ -28,7 +28,7 @@ from slide_maker import MadeSlide, make_slide, source_tile
 from midog_qupath.detection import Detection
 from midog_qupath.inference.detect import ProbabilityMap, Runtime, detect
 from midog_qupath.inference.heatmap import HeatMap
-from midog_qupath.inference.read import Batch
+from midog_qupath.inference.read import Batch, reduced
 from midog_qupath.inference.readers import ReaderPool
 from midog_qupath.inference.segment import Normalise, Seen, choose_precision, mitosis_probability
 from midog_qupath.inference.speed import Speed, default_workers
@@ -185,10 +185,7 @@ def network_of(bundle: Bundle, name: str) -> Network:
 
 def summed(image: NDArray[np.uint8], by: int) -> NDArray[np.int16]:
     """(H / by, W / by, 3) sums over squares of a window, as our own readers hand over."""
-    height, width = image.shape[:2]
-    wide = np.multiply(image, by**2, dtype=np.uint16)
-    small = cv2.resize(wide, (width // by, height // by), interpolation=cv2.INTER_AREA)
-    return np.asarray(small).view(np.int16)
+    return np.asarray(reduced(image, by)).view(np.int16)
 
 
 def model_of(bundle: Bundle, network: Network, grown: int) -> Any:

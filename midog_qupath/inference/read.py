@@ -57,11 +57,11 @@ def group_tiles(tiles: Sequence[Tile], pixels: int) -> list[list[Tile]]:
 
 def read_group(slide: Slide, tiles: Sequence[Tile], downsample: float, reduce: int = 1) -> Pixels:
     """(B, H, W, 3) pixels of tiles of one window size, summed over squares of ``reduce`` pixels."""
-    return np.stack([_reduced(read_tile(slide, tile, downsample), reduce) for tile in tiles])
+    return np.stack([reduced(read_tile(slide, tile, downsample), reduce) for tile in tiles])
 
 
-def _reduced(pixels: RgbArray, by: int) -> Pixels:
-    """Sums, not averages: those would be rounded, and the network sees it."""
+def reduced(pixels: RgbArray, by: int) -> Pixels:
+    """(H / by, W / by, 3) sums over squares; averages would be rounded, and the network sees it."""
     if by == 1:
         return pixels
     height, width = pixels.shape[:2]

@@ -16,9 +16,8 @@ from midog_qupath.models.student import Student
 
 #: Rows around a strip that are computed for it alone: more than the layers of one part see.
 _HALO = 8
-#: The first parts of the encoders that can be worked through in strips, and what a row of the first is worth.
+#: The first parts of the encoders that can be worked through in strips; stem and pool halve the rows.
 _STEM, _POOL, _FIRST = ("conv1", "bn1", "act1"), "maxpool", "layer1"
-_STEM_STRIDE = 2
 
 
 def work_in_strips(network: Student, strip_px: int) -> None:
@@ -30,7 +29,7 @@ def work_in_strips(network: Student, strip_px: int) -> None:
     if isinstance(encoder, nn.Module) and _begins_like_resnet(encoder):
         stem = nn.Sequential(*(getattr(encoder, name) for name in _STEM))
         # The encoder hands out what comes after the last of them.
-        setattr(encoder, _STEM[0], _InStrips(stem, _STEM_STRIDE, strip_px))
+        setattr(encoder, _STEM[0], _InStrips(stem, 2, strip_px))
         for name in _STEM[1:]:
             setattr(encoder, name, nn.Identity())
         pool = getattr(encoder, _POOL)
@@ -46,7 +45,7 @@ def work_in_strips(network: Student, strip_px: int) -> None:
 
 def _begins_like_resnet(encoder: nn.Module) -> bool:
     names = [name for name, _ in encoder.named_children()]
-    return names[: len(_STEM)] == list(_STEM) and _FIRST in names
+    return names[: len(_STEM)] == list(_STEM) and {_POOL, _FIRST} <= set(names)
 
 
 class _Pool(nn.Module):
@@ -109,7 +108,7 @@ def _in_strips(work: Callable[[int, int], Tensor], height: int, row_px: int, str
     for first, last in _strips(height, max(2 * _HALO, strip_px // row_px)):
         start, end = max(0, first - _HALO), min(height, last + _HALO)
         seen = work(start, end)
-        if (start, end) == (0, height) and (first, last) == (0, height):
+        if last - first == height:
             return seen
         if whole is None:
             size = (*seen.shape[:2], height, seen.shape[3])

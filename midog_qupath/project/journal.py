@@ -92,7 +92,7 @@ class Journal:
 
 def written_objects(items: Sequence[PathObject]) -> tuple[WrittenObject, ...]:
     """What a manifest keeps of new detections of ours, in order."""
-    outlines = [item.roi.geometry for item in items if item.roi is not None]
+    outlines = [item.roi.geometry if item.roi is not None else None for item in items]
     found = np.array([*outlines, None], dtype=object)[:-1]
     middles = shapely.bounds(found).reshape(-1, 2, 2).mean(axis=1).tolist()
     # New outlines lie on a grid of 0.01 px.
@@ -103,6 +103,6 @@ def written_objects(items: Sequence[PathObject]) -> tuple[WrittenObject, ...]:
 
 
 def _written_object(item: PathObject, x: float, y: float, outline: str) -> WrittenObject:
-    if item.id is None or item.class_name is None:
+    if item.id is None or item.roi is None or item.class_name is None:
         raise ValueError("a detection of ours has an id, a region of interest and a class")
     return WrittenObject(id=item.id, class_name=item.class_name, x=x, y=y, outline=outline)
