@@ -9,11 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from learning_data import make_dataset
 from test_learning_train import TINY, Listener
 
 from midog_qupath.dataset.store import Dataset
 from midog_qupath.errors import DatasetError, RecipeError
+from midog_qupath.learning.train import TrainOptions, train
+from midog_qupath.models.bundle import load_bundle
 from training.experiments import driver, folds, runs
 from training.experiments.masks import make_masks
 from training.experiments.measures import threshold_free_figures
@@ -89,6 +92,22 @@ def test_lines_of_runs_made_elsewhere_stay_until_the_recipe_changes(
     longer = build_experiment("detection", plan([FLOOR, TEACHER], steps=3))
     with pytest.raises(RecipeError, match="holds no results"):
         driver.write_results(longer, empty, results, None)
+
+
+def test_rows_that_differ_in_the_student_alone_share_a_teacher_and_learn_the_same(tmp_path: Path) -> None:
+    rows = [TEACHER, {"name": "+ contrast", "set": {"student": {"contrastive_weight": 0.1}}}]
+    experiment = build_experiment("detection", plan(rows, keep_models=True))
+    bench = bench_of(two_sources(tmp_path / "data"), tmp_path / "work")
+    made = list(runs.runs_of(experiment, bench.dataset, [0]))
+    for run in made:
+        runs.carry_out(run, bench)
+    folds_made = {run.fold.name for run in made}
+    assert len(list((bench.work / "teachers").iterdir())) == len(folds_made) < len(made)
+    alone = TrainOptions(out=tmp_path / "alone", recipe=made[-1].recipe)
+    train([folds.apply_fold(bench.dataset, made[-1].fold)], alone, Listener())
+    shared, own = (load_bundle(path, "cpu") for path in (made[-1].model(bench), tmp_path / "alone"))
+    pairs = zip(shared.network.state_dict().values(), own.network.state_dict().values(), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
 
 
 def test_an_interrupted_run_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

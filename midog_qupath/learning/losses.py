@@ -43,16 +43,21 @@ def mitosis_dice(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def candidate_loss(logits: Tensor, targets: Tensor, typed: Tensor) -> Tensor:
-    """Classifier loss with soft targets; a mitosis of unknown type only has to be some mitosis.
+    """Classifier loss with soft targets: whether a candidate is a mitosis, and of which type a mitosis is.
 
-    ``logits`` (N, 3), ``targets`` (N, 3) summing to 1, ``typed`` (N,) bool.
+    Cross entropy over three classes falls apart into these two questions; each is averaged over the
+    candidates that it is asked of, so that the few mitoses of known type count for as much as all others.
+
+    ``logits`` (N, 3), ``targets`` (N, 3) summing to 1, ``typed`` (N,) bool: False where a mitosis may be of
+    either type.
     """
-    if len(logits) == 0:
-        return logits.sum() * 0
     log_p = functional.log_softmax(logits.float(), dim=1)
-    full = -(targets * log_p).sum(dim=1)
-    some_mitosis = -torch.logsumexp(log_p[:, 1:], dim=1)
-    return torch.where(typed, full, some_mitosis).mean()
+    mitosis = targets[:, 1:].sum(dim=1)
+    question = -(targets[:, 0] * log_p[:, 0] + mitosis * torch.logsumexp(log_p[:, 1:], dim=1))
+    kind = -(targets[:, 1:] * functional.log_softmax(logits[:, 1:].float(), dim=1)).sum(dim=1)
+    asked = mitosis * typed
+    # Nothing is gathered: no device has to be waited for. A batch without an answer costs nothing.
+    return question.sum() / max(len(logits), 1) + (kind * typed).sum() / asked.sum().clamp(min=1)
 
 
 def supervised_contrastive(

@@ -24,6 +24,8 @@ from midog_qupath.models.bundle import BundleCard, normalise
 from midog_qupath.models.student import MITOSIS, Student, StudentOutput
 
 Values = Mapping[str, Tensor | float]
+#: A part of the loss, weighted, and what of it goes to the log.
+Part = tuple[Tensor | float, Values]
 
 
 class BatchSource(Protocol):
@@ -109,15 +111,12 @@ class StudentObjective:
         dice = mitosis_dice(output.logits, targets)
         total = pixel + self.recipe.dice_weight * dice
         values: dict[str, Tensor | float] = {"pixel": pixel.detach(), "dice": dice.detach()}
-        for part in (self._classify, self._contrast, self._confuse):
-            loss, seen = part(batch, output, progress)
+        for loss, seen in (self._classify(batch, output), *self._compare(batch, output, progress)):
             total = total + loss
             values.update(seen)
         return {"total": total, **values}
 
-    def _classify(
-        self, batch: Batch, output: StudentOutput, progress: float
-    ) -> tuple[Tensor | float, Values]:
+    def _classify(self, batch: Batch, output: StudentOutput) -> Part:
         if self.recipe.classifier_weight == 0 or not len(batch.positions):
             return 0.0, {}
         device = self.compute.device
@@ -132,14 +131,22 @@ class StudentObjective:
         )
         return self.recipe.classifier_weight * loss, {"classifier": loss.detach()}
 
-    def _contrast(
-        self, batch: Batch, output: StudentOutput, progress: float
-    ) -> tuple[Tensor | float, Values]:
-        count = len(batch.component_class)
-        if self.recipe.contrastive_weight == 0 or count < 2:
-            return 0.0, {}
-        classes = torch.from_numpy(batch.component_class).to(self.compute.device)
-        embedding = self.network.project(self._pool(batch, output, count))
+    def _compare(self, batch: Batch, output: StudentOutput, progress: float) -> list[Part]:
+        """What looks at the objects of the batch: contrast and domains."""
+        count, device = len(batch.component_class), self.compute.device
+        contrasts = self.recipe.contrastive_weight > 0
+        if count < 2 or not (contrasts or self.domain_head):
+            return []
+        pooled = pool_objects(output.features[0], torch.from_numpy(batch.components).to(device), count)
+        classes = torch.from_numpy(batch.component_class).to(device)
+        parts = [self._contrast(pooled, classes)] if contrasts else []
+        if self.domain_head:
+            domains = torch.from_numpy(batch.component_domain).to(device)
+            parts.append(self._confuse(self.domain_head, pooled, classes, domains, progress))
+        return parts
+
+    def _contrast(self, pooled: Tensor, classes: Tensor) -> Part:
+        embedding = self.network.project(pooled)
         loss = supervised_contrastive(
             embedding,
             classes,
@@ -155,24 +162,15 @@ class StudentObjective:
         self.bank["embedding"] = torch.cat([embedding, self.bank["embedding"]])[:size]
         self.bank["label"] = torch.cat([classes, self.bank["label"]])[:size]
 
-    def _confuse(self, batch: Batch, output: StudentOutput, progress: float) -> tuple[Tensor | float, Values]:
-        count = len(batch.component_class)
-        if self.domain_head is None or count < 2:
-            return 0.0, {}
-        verdict = self.domain_head(
-            self._pool(batch, output, count),
-            torch.from_numpy(batch.component_class).to(self.compute.device),
-            torch.from_numpy(batch.component_domain).to(self.compute.device),
-            reversal_strength(progress, self.recipe.adversarial_strength),
-        )
+    def _confuse(
+        self, head: ConditionalDomainHead, pooled: Tensor, classes: Tensor, domains: Tensor, progress: float
+    ) -> Part:
+        strength = reversal_strength(progress, self.recipe.adversarial_strength)
+        verdict = head(pooled, classes, domains, strength)
         seen: dict[str, Tensor | float] = {"domain": verdict.loss.detach()}
         if verdict.accuracy is not None and verdict.chance is not None:
             seen.update({"domain accuracy": verdict.accuracy, "domain chance": verdict.chance})
         return self.recipe.adversarial_weight * verdict.loss, seen
-
-    def _pool(self, batch: Batch, output: StudentOutput, count: int) -> Tensor:
-        components = torch.from_numpy(batch.components).to(self.compute.device)
-        return pool_objects(output.features[0], components, count)
 
 
 def empty_bank(dimensions: int, device: torch.device) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from midog_qupath.dataset.store import Dataset
 from midog_qupath.learning.distributed import Team
@@ -22,6 +23,7 @@ from midog_qupath.learning.training import Training
 from midog_qupath.learning.versions import software_versions
 from midog_qupath.learning.workfolder import WorkFolder
 from midog_qupath.models.bundle import BundleCard, save_bundle
+from midog_qupath.models.student import Student
 from midog_qupath.progress import Progress
 
 
@@ -50,6 +52,30 @@ def train_teacher(
     DatasetError
         If there is nothing to learn a mitosis, or nothing to learn its absence from.
     """
+    with tempfile.TemporaryDirectory(prefix="midog-qupath-") as work:
+        taught = teach_in(WorkFolder(Path(work)), datasets, options, progress)
+    if taught is None:
+        return None
+    card, teacher = taught
+    save_bundle(out, card, teacher)
+    return out
+
+
+def teach_in(
+    folder: WorkFolder, datasets: Sequence[Dataset], options: TeachOptions, progress: Progress
+) -> tuple[BundleCard, Student] | None:
+    """Train a recipe's teacher in a folder, which keeps its masks; None where the recipe has no teacher.
+
+    A training whose folder takes them over (:meth:`WorkFolder.take_over`) finds its teacher done. Called
+    again with the same folder, an interrupted teacher continues and a finished one is read.
+
+    Raises
+    ------
+    DatasetError
+        If there is nothing to learn a mitosis, or nothing to learn its absence from.
+    ModelError
+        If the folder holds a teacher of other data or another recipe.
+    """
     ground = gather(datasets, lambda row: row.split == "train", options.recipe.student.soft_labels)
     if options.points_only:
         ground = as_points(ground)
@@ -68,25 +94,31 @@ def train_teacher(
         software=software_versions(),
         notes=("teacher alone: its classifier is untrained and it has no operating point",),
     )
-    with tempfile.TemporaryDirectory(prefix="midog-qupath-") as work:
-        folder = WorkFolder(Path(work))
-        folder.begin({})
-        training = Training(
-            recipe=recipe,
-            ground=ground,
-            card=card,
-            compute=choose_compute(options.device, recipe.precision),
-            folder=folder,
-            log=RunLog(folder.log),
-            progress=progress,
-            # A teacher uses its share of a training's time.
-            seconds=options.seconds / recipe.teacher.share_of_time if options.seconds else None,
-            seconds_after=0.0,
-            started=time.monotonic(),
-            start=None,
-            team=Team(),
-        )
-        teacher = teach(training).teacher
+    folder.begin({"datasets": [data.sha256 for data in datasets], "teacher": teacher_settings(recipe)})
+    training = Training(
+        recipe=recipe,
+        ground=ground,
+        card=card,
+        compute=choose_compute(options.device, recipe.precision),
+        folder=folder,
+        log=RunLog(folder.log),
+        progress=progress,
+        # A teacher uses its share of a training's time.
+        seconds=options.seconds / recipe.teacher.share_of_time if options.seconds else None,
+        seconds_after=0.0,
+        started=time.monotonic(),
+        start=None,
+        team=Team(),
+    )
+    teacher = teach(training).teacher
     assert teacher is not None
-    save_bundle(out, card, teacher)
-    return out
+    return card, teacher
+
+
+def teacher_settings(recipe: Recipe) -> dict[str, Any]:
+    """What of a recipe the teacher and its masks depend on: trainings alike in this have one teacher."""
+    kept = {"seed", "precision", "network", "sampling", "augmentation", "optimiser", "teacher"}
+    settings = recipe.model_dump(mode="json", include=kept)
+    # Nothing is mined before there is a teacher.
+    del settings["sampling"]["share_mined"]
+    return {**settings, "mitosis_pixel_weight": recipe.student.mitosis_pixel_weight}

@@ -20,8 +20,8 @@ from midog_qupath.models.student import HARD_NEGATIVE, MITOSIS, NUCLEUS
 
 #: Objects of one tile that the contrastive and adversarial parts look at.
 _OBJECTS_A_TILE = 5
-#: Normal nuclei of one tile that the classifier looks at.
-_NUCLEI_A_TILE = 2
+#: Normal nuclei of one tile that the classifier looks at: the easy part of its task.
+_NUCLEI_A_TILE = 1
 #: Components smaller than this (output pixels) carry no usable embedding.
 _MIN_COMPONENT = 6
 #: A candidate nearer to the tile's border than this (working pixels) is not shown to the classifier.

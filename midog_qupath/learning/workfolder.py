@@ -86,6 +86,14 @@ class WorkFolder:
         rows = json.loads(file.read_text(encoding="utf-8"))
         return SpotSet(tuple(Spot(**{**row, "window": tuple(row["window"])}) for row in rows))
 
+    def take_over(self, other: WorkFolder) -> None:
+        """Copy the checkpoints and masks of another folder; what is here already stays."""
+        self._work.mkdir(parents=True, exist_ok=True)
+        for file in sorted(other._work.iterdir()):
+            own = self._work / file.name
+            if not own.exists():
+                files.write_bytes(own, file.read_bytes())
+
     def clean(self) -> None:
         """Remove checkpoints and masks of a finished training."""
         for file in self._work.iterdir():

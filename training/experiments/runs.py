@@ -16,6 +16,7 @@ from midog_qupath import files
 from midog_qupath.dataset.store import Dataset
 from midog_qupath.errors import DatasetError
 from midog_qupath.learning.recipe import Recipe
+from midog_qupath.learning.teach_only import TeachOptions, teach_in, teacher_settings
 from midog_qupath.learning.train import TrainOptions, train
 from midog_qupath.learning.versions import software_versions
 from midog_qupath.learning.workfolder import WorkFolder
@@ -161,6 +162,8 @@ def _student(run: Run, bench: Bench) -> RunResult:
     data = apply_fold(bench.dataset, run.fold)
     folder = WorkFolder(run.folder(bench) / "train")
     if not folder.model.is_file():
+        if run.start is None:
+            _share_teacher(run, bench, data, folder)
         options = TrainOptions(
             out=folder.path,
             recipe=run.recipe,
@@ -169,6 +172,14 @@ def _student(run: Run, bench: Bench) -> RunResult:
         )
         train([data], options, bench.progress)
     return score(run, bench, load_bundle(folder.model, bench.device))
+
+
+def _share_teacher(run: Run, bench: Bench, data: Dataset, folder: WorkFolder) -> None:
+    """Rows, and experiments, that differ in the student alone have one teacher: it is trained once."""
+    mark = digest([teacher_settings(run.recipe), dict(run.fold.splits), bench.dataset.sha256])[:10]
+    shelf = WorkFolder(bench.work / "teachers" / mark)
+    if teach_in(shelf, [data], TeachOptions(run.recipe, device=bench.device), bench.progress) is not None:
+        folder.take_over(shelf)
 
 
 def _as_is(run: Run, bench: Bench) -> RunResult:
