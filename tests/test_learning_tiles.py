@@ -1,5 +1,7 @@
 """Tiles: geometry, determinism, and that nothing is seen across the cells of a mosaic."""
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from learning_data import make_dataset
 from midog_qupath.dataset.format import AreaRow, ImageRow, ObjectRow
 from midog_qupath.dataset.store import Dataset, DatasetMeta, write_dataset, write_pixels
 from midog_qupath.learning.augment import place, warp
-from midog_qupath.learning.ground import Ground, SpotSet, gather
+from midog_qupath.learning.ground import Ground, Spot, SpotSet, gather
 from midog_qupath.learning.pseudo_masks import first_masks
 from midog_qupath.learning.recipe import AugmentationRecipe, SamplingRecipe, TeacherRecipe
 from midog_qupath.learning.tiles import TileSource
@@ -59,6 +61,19 @@ def test_a_batch_depends_on_seed_and_step_alone(tmp_path: Path) -> None:
     assert np.array_equal(first.images, again.images)
     assert np.array_equal(first.targets, again.targets)
     assert not np.array_equal(first.images, other.images)
+
+
+def test_small_domains_and_atypical_mitoses_count_for_more_than_their_number() -> None:
+    common = [Spot(0, 0.0, 0.0, 0, (0, 0, 9, 9), is_mitosis=True, atypical=0.0)] * 64
+    atypical = [replace(common[0], atypical=1.0)] * 16
+    elsewhere = [replace(common[0], domain=1, atypical=None)] * 4
+    spots = SpotSet((*common, *atypical, *elsewhere))
+    rng = np.random.default_rng(5)
+    drawn = Counter(spots.draw(rng, True) for _ in range(7000))
+    # The roots of 64, 16 and 4, of 14 in all.
+    for spot, share in ((common[0], 8), (atypical[0], 4), (elsewhere[0], 2)):
+        assert abs(drawn[spot] - 500 * share) < 200
+    assert abs(sum(spots.draw(rng, False).kind == "atypical" for _ in range(4200)) - 800) < 120
 
 
 def test_candidates_lie_on_their_objects(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from midog_qupath.project.lock import _is_qupath, project_lock, qupath_is_runnin
 from midog_qupath.project.manifest import load_manifests, manifest_path, save_manifest
 from midog_qupath.project.model import ImageEntry, Project, RoiKind, ServerBuilder
 from midog_qupath.project.ours import Standing, deleted_positions, ours_state
-from midog_qupath.project.run import as_path_object
+from midog_qupath.project.run import as_path_objects
 from midog_qupath.project.shapes import same_shape, storable
 from midog_qupath.project.stores.base import Edit
 from midog_qupath.project.verify import verify_unchanged
@@ -236,11 +236,12 @@ def test_export_learns_what_is_ours_and_what_a_person_deleted(project: Project) 
 
 
 def test_a_detection_becomes_an_object_with_class_and_measurements() -> None:
-    normal = as_path_object(detection(10, 20, atypical=0.49), run_info(number=3), ENTRY, 0)
+    (normal,) = as_path_objects([detection(10, 20, atypical=0.49)], run_info(number=3), ENTRY)
     assert normal.class_name == "Mitosis: Normal"
     assert normal.measurements == {"Mitosis probability": 0.9, "Atypical probability": 0.49, "midog run": 3.0}
-    assert as_path_object(detection(10, 20, 0.5), run_info(), ENTRY, 0).class_name == "Mitosis: Atypical"
-    plain = as_path_object(detection(10, 20, None), run_info(), ENTRY, 0)
+    some = [detection(10, 20, 0.5), detection(10, 20, None)]
+    atypical, plain = as_path_objects(some, run_info(), ENTRY)
+    assert atypical.class_name == "Mitosis: Atypical"
     assert plain.class_name == "Mitosis"
     assert "Atypical probability" not in plain.measurements
 
@@ -258,7 +259,7 @@ def test_outlines_are_made_storable() -> None:
     assert storable(box(0, 0, 0.5, 0.5)) is None
     assert storable(Polygon()) is None
     tiny = replace(detection(10.123, 20, None), polygon=box(0, 0, 0.1, 0.1))
-    roi = as_path_object(tiny, run_info(), ENTRY, 0).roi
+    roi = as_path_objects([tiny], run_info(), ENTRY)[0].roi
     assert (roi.kind, roi.geometry.wkt) == (RoiKind.POINTS, "POINT (10.12 20)")
 
 

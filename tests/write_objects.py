@@ -13,7 +13,7 @@ from midog_qupath.project.classes import ClassMap
 from midog_qupath.project.journal import written_objects
 from midog_qupath.project.manifest import ImageRecord, RunManifest
 from midog_qupath.project.model import ObjectKind, PathClass, PathObject, Project, Roi, RoiKind
-from midog_qupath.project.run import DetectionClasses, RunInfo, as_path_object, new_run
+from midog_qupath.project.run import DetectionClasses, RunInfo, as_path_objects, new_run
 
 AREA = box(0, 0, 1000, 1000)
 ENTRY = "1"
@@ -56,7 +56,7 @@ def circle(x: float, y: float, radius: float = 12.0) -> Polygon:
 
 
 def ours(x: float, y: float, run: RunInfo | None = None, index: int = 0) -> PathObject:
-    return as_path_object(detection(x, y), run or run_info(), ENTRY, index)
+    return as_path_objects([detection(x, y)], run or run_info(), ENTRY, index)[0]
 
 
 def drawn(geometry: BaseGeometry, class_name: str = "Mitosis", identity: int = 1) -> PathObject:

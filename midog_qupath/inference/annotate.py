@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -35,7 +35,7 @@ from midog_qupath.project.disk import writing
 from midog_qupath.project.geojson import write_features
 from midog_qupath.project.model import Project
 from midog_qupath.project.results import ImageResult, RunReport
-from midog_qupath.project.run import RunInfo, as_path_object, new_run
+from midog_qupath.project.run import RunInfo, as_path_objects, class_of, new_run
 from midog_qupath.project.table import write_run_table
 from midog_qupath.project.write import StoreFactory, preview_detections, write_detections
 from midog_qupath.units import WORKING_MPP
@@ -324,16 +324,9 @@ def _write_sidecar(folder: Path, result: ImageResult, run: RunInfo) -> None:
     # The writer writes the same file again: this one is the record of a run that is cut short.
     path = folder / f"{result.entry.stem}.geojson"
     with writing(path):
-        write_features(path, list(_objects(result, run)))
-
-
-def _objects(result: ImageResult, run: RunInfo) -> Iterator[Any]:
-    for index, detection in enumerate(result.detections):
-        yield as_path_object(detection, run, result.entry.entry_id, index)
+        write_features(path, as_path_objects(result.detections, run, result.entry.entry_id))
 
 
 def _count(results: Sequence[ImageResult], run: RunInfo) -> dict[str, int]:
-    classes = Counter(
-        thing.class_name for result in results for thing in _objects(result, run) if thing.class_name
-    )
+    classes = Counter(class_of(found, run).name for result in results for found in result.detections)
     return dict(sorted(classes.items()))

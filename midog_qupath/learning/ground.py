@@ -41,6 +41,13 @@ class Spot:
         """Whether normal or atypical is known (a thing that is no mitosis has no type to be unsure of)."""
         return not self.is_mitosis or self.atypical is not None
 
+    @property
+    def kind(self) -> str:
+        """``normal`` or ``atypical`` by the majority of votes, empty where it has or tells no type."""
+        if not self.is_mitosis or self.atypical is None:
+            return ""
+        return "atypical" if self.atypical >= 0.5 else "normal"
+
     def target(self) -> tuple[float, float, float]:
         """Classifier target: not a mitosis, normal, atypical; both halves for an unknown type."""
         if not self.is_mitosis:
@@ -59,9 +66,12 @@ class SpotSet:
         return bool(self.spots)
 
     @cached_property
-    def _by_domain(self) -> list[list[Spot]]:
-        domains = sorted({spot.domain for spot in self.spots})
-        return [[spot for spot in self.spots if spot.domain == domain] for domain in domains]
+    def _groups(self) -> list[list[Spot]]:
+        """The spots of each domain and type of mitosis."""
+        groups: dict[tuple[int, str], list[Spot]] = {}
+        for spot in self.spots:
+            groups.setdefault((spot.domain, spot.kind), []).append(spot)
+        return [groups[key] for key in sorted(groups)]
 
     @cached_property
     def _by_place(self) -> dict[tuple[int, Window], list[Spot]]:
@@ -70,15 +80,16 @@ class SpotSet:
             places.setdefault((spot.area, spot.window), []).append(spot)
         return places
 
-    def draw(self, rng: Rng, balance_domains: bool) -> Spot:
-        """One spot; balanced, a domain's chance grows with the square root of its number of spots.
+    def draw(self, rng: Rng, balance: bool) -> Spot:
+        """One spot; balanced, the chance of a domain's type grows with the square root of its spots.
 
-        The root lets small domains count for more than their size without repeating them endlessly.
+        The root lets small domains, and atypical mitoses, count for more than their number without
+        repeating them endlessly.
         """
-        if not balance_domains:
+        if not balance:
             return self.spots[int(rng.integers(len(self.spots)))]
-        weights = np.sqrt([len(group) for group in self._by_domain])
-        group = self._by_domain[int(rng.choice(len(weights), p=weights / weights.sum()))]
+        weights = np.sqrt([len(group) for group in self._groups])
+        group = self._groups[int(rng.choice(len(weights), p=weights / weights.sum()))]
         return group[int(rng.integers(len(group)))]
 
     def beside(self, spot: Spot) -> list[Spot]:

@@ -37,6 +37,7 @@ class SamplingRecipe(_Strict):
     seen_as_cells: float = Field(default=0.75, ge=0, le=1)
     #: Part of the share of hard negatives that is mined rather than drawn by a person.
     share_mined: float = Field(default=0.6, ge=0, le=1)
+    #: Domains, and normal and atypical mitoses, by the square root of their number.
     balance_domains: bool = True
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import numpy as np
 import orjson
 import shapely
+from numpy.typing import NDArray
 from shapely.errors import ShapelyError
 from shapely.geometry import LineString, MultiPoint, Point, Polygon
 from shapely.geometry.base import BaseGeometry
@@ -23,7 +24,7 @@ from midog_qupath.collector import paused
 from midog_qupath.errors import GeoJsonError
 from midog_qupath.files import atomic_writer
 from midog_qupath.project.classes_file import java_int, normalised
-from midog_qupath.project.geojson_rules import validate_attributes, validate_class, validate_feature
+from midog_qupath.project.geojson_rules import validate_class, validate_feature, validate_values
 from midog_qupath.project.geometry import on_grid
 from midog_qupath.project.model import ObjectKind, PathClass, PathObject, Plane, Roi, RoiKind
 from midog_qupath.project.shapes import settled
@@ -47,8 +48,8 @@ _EXPORT_AGAIN = "Export it again from QuPath."
 _BATCH = 1000
 _REPORT = "Nothing was written; please report this."
 _FIRST_PLANE = Plane()
-#: Corners (x, y) of a polygon's rings.
-_Rings = list[list[list[float]]]
+#: (N, 2) corners x, y of a polygon's ring.
+_Ring: TypeAlias = NDArray[np.float64]
 
 
 # ---- reading -------------------------------------------------------------------------------------
@@ -235,36 +236,42 @@ def write_features(path: Path, objects: Iterable[PathObject], *, compress: bool 
     """
     seen: set[UUID] = set()
     classes: dict[PathClass, dict[str, Any]] = {}
+    waiting = iter(objects)
     with atomic_writer(path) as raw:
         # No name: that of the file on its way would differ each time.
         stream = gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) if compress else raw
         stream.write(b'{"type":"FeatureCollection","features":[')
-        for thing, rings in _with_rings(objects):
-            feature = to_feature(thing) if rings is None else _plain_feature(thing, rings, classes)
-            if feature is None or thing.id is None:
-                continue
-            if thing.id in seen:
-                raise GeoJsonError(f"Two objects have the id {thing.id}.", _REPORT)
-            stream.write((b",\n" if seen else b"\n") + orjson.dumps(feature))
-            seen.add(thing.id)
+        while batch := list(islice(waiting, _BATCH)):
+            rows = []
+            for thing, ring in zip(batch, _rings(batch), strict=True):
+                feature = to_feature(thing) if ring is None else _plain_feature(thing, ring, classes)
+                if feature is None:
+                    continue
+                assert thing.id is not None
+                if thing.id in seen:
+                    raise GeoJsonError(f"Two objects have the id {thing.id}.", _REPORT)
+                rows.append(orjson.dumps(feature, option=orjson.OPT_SERIALIZE_NUMPY))
+                seen.add(thing.id)
+            if rows:
+                stream.write((b",\n" if len(seen) > len(rows) else b"\n") + b",\n".join(rows))
         stream.write(b"\n]}\n")
         if compress:
             stream.close()
     return len(seen)
 
 
-def _with_rings(objects: Iterable[PathObject]) -> Iterator[tuple[PathObject, _Rings | None]]:
-    """Each object, with the ring of its outline as QuPath takes it where many can be made ready at once."""
-    waiting = iter(objects)
-    while batch := list(islice(waiting, _BATCH)):
-        ready = settled([thing.roi.geometry if thing.roi is not None else None for thing in batch])
-        outlines = shapely.normalize(np.array([*ready, None], dtype=object)[:-1])
-        # Points of the grid as doubles, 0.30000000000000004, print as 0.3.
-        corners = shapely.get_coordinates(outlines).round(2)
-        ends = np.cumsum(shapely.get_num_coordinates(outlines))
-        parts = np.split(corners, ends[:-1])
-        for thing, outline, part in zip(batch, ready, parts, strict=True):
-            yield thing, None if outline is None else [part.tolist()]
+def _rings(objects: Sequence[PathObject]) -> list[_Ring | None]:
+    """The ring of each outline as QuPath takes it, where many can be made ready at once."""
+    ready = settled([thing.roi.geometry if thing.roi is not None else None for thing in objects])
+    outlines = shapely.normalize(np.array([*ready, None], dtype=object)[:-1])
+    # Points of the grid as doubles, 0.30000000000000004, print as 0.3.
+    corners = shapely.get_coordinates(outlines).round(2)
+    ends = np.cumsum(shapely.get_num_coordinates(outlines)).tolist()
+    starts = [0, *ends[:-1]]
+    return [
+        None if outline is None else corners[start:end]
+        for outline, start, end in zip(ready, starts, ends, strict=True)
+    ]
 
 
 def to_feature(thing: PathObject) -> dict[str, Any] | None:
@@ -285,9 +292,9 @@ def to_feature(thing: PathObject) -> dict[str, Any] | None:
 
 
 def _plain_feature(
-    thing: PathObject, rings: _Rings, classes: dict[PathClass, dict[str, Any]]
+    thing: PathObject, ring: _Ring, classes: dict[PathClass, dict[str, Any]]
 ) -> dict[str, Any]:
-    """One object with an outline that is sound (:func:`settled`), as a valid Feature.
+    """One object with an outline that is sound (:func:`settled`), as a valid Feature for orjson.
 
     ``classes``: what is known of the classes of a file; grows.
     """
@@ -296,14 +303,16 @@ def _plain_feature(
         classes[thing.path_class] = _classification(thing.path_class)
         validate_class(classes[thing.path_class])
     classification = classes[thing.path_class] if thing.path_class is not None else None
-    feature = _feature(thing, _placed({"type": "Polygon", "coordinates": rings}, thing.roi), classification)
-    validate_attributes(feature)
+    feature = _feature(thing, _placed({"type": "Polygon", "coordinates": [ring]}, thing.roi), classification)
+    validate_values(feature["properties"])
     return feature
 
 
 def _feature(
     thing: PathObject, geometry: dict[str, Any], classification: dict[str, Any] | None
 ) -> dict[str, Any]:
+    if thing.id is None:
+        raise GeoJsonError("An object has no UUID: QuPath would give it another each time.", _REPORT)
     properties: dict[str, Any] = {"objectType": thing.kind.value}
     if thing.name is not None:
         properties["name"] = thing.name
@@ -316,7 +325,7 @@ def _feature(
     if thing.metadata:
         properties["metadata"] = dict(thing.metadata)
     feature = {"type": "Feature", "id": str(thing.id), "geometry": geometry, "properties": properties}
-    if nucleus := _geometry(thing.nucleus):
+    if thing.nucleus is not None and (nucleus := _geometry(thing.nucleus)):
         feature["nucleusGeometry"] = nucleus
     return feature
 

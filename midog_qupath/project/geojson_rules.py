@@ -35,13 +35,13 @@ def validate_feature(feature: Mapping[str, Any]) -> None:
     GeoJsonError
         Naming the rule that is broken.
     """
-    validate_attributes(feature)
+    _validate_attributes(feature)
     validate_class(feature["properties"].get("classification"))
     _validate_geometry(feature.get("geometry"))
 
 
-def validate_attributes(feature: Mapping[str, Any]) -> None:
-    """All of :func:`validate_feature` but geometry and class, for one where these are known to be sound.
+def _validate_attributes(feature: Mapping[str, Any]) -> None:
+    """All of :func:`validate_feature` but geometry and class.
 
     Raises
     ------
@@ -58,9 +58,20 @@ def validate_attributes(feature: Mapping[str, Any]) -> None:
         "objectType is not inside properties, QuPath would make it an annotation",
     )
     _require("color" not in properties, "a colour of its own would hide that of its class")
+    validate_values(properties)
+
+
+def validate_values(properties: Mapping[str, Any]) -> None:
+    """Check the measurements and metadata of a Feature's properties.
+
+    Raises
+    ------
+    GeoJsonError
+        Naming the rule that is broken.
+    """
     for name, value in properties.get("measurements", {}).items():
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not (number and math.isfinite(value)):
+        # A truth value is a number to Python, but not to QuPath.
+        if type(value) not in (int, float) or not math.isfinite(value):
             raise _broken(f"measurement {name!r} is no finite number")
     for key, value in properties.get("metadata", {}).items():
         if not isinstance(value, str):

@@ -61,7 +61,7 @@ def hotspot_object(
         roi=Roi(kind, outline),
         path_class=_CLASS,
         measurements={**measurements, COUNT_MEASUREMENT: 1.0},
-        metadata={"midog_qupath.count": count, WRITTEN_METADATA: written_mark(HOTSPOT_CLASS, outline)},
+        metadata={"midog_qupath.count": count, WRITTEN_METADATA: written_mark(HOTSPOT_CLASS, outline.bounds)},
         locked=True,
     )
 

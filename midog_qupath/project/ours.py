@@ -26,8 +26,6 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from enum import StrEnum
 from uuid import UUID
 
-from shapely.geometry.base import BaseGeometry
-
 from midog_qupath.project.classes_file import normalised
 from midog_qupath.project.manifest import (
     ImageRecord,
@@ -111,9 +109,10 @@ def untouched_hotspots(objects: Sequence[PathObject]) -> frozenset[UUID]:
     )
 
 
-def written_mark(class_name: str, outline: BaseGeometry) -> str:
-    """The value of :data:`WRITTEN_METADATA` for a new object."""
-    return f"{class_name}|{' '.join(f'{value:.2f}' for value in outline.bounds)}"
+def written_mark(class_name: str, bounds: Sequence[float]) -> str:
+    """The value of :data:`WRITTEN_METADATA` for a new object; ``bounds`` x0, y0, x1, y1 in slide pixels."""
+    x0, y0, x1, y1 = bounds
+    return f"{class_name}|{x0:.2f} {y0:.2f} {x1:.2f} {y1:.2f}"
 
 
 def _as_manifest_says(item: PathObject, record: WrittenObject) -> bool:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from shapely.geometry import Point, Polygon
+import numpy as np
+import shapely
+from shapely.geometry import Point
 
 from midog_qupath.collector import paused
 from midog_qupath.detection import Detection
@@ -112,34 +114,40 @@ def empty_manifest(run: RunInfo, store: str, keep: bool) -> RunManifest:
 
 
 @paused()
-def as_path_objects(detections: Sequence[Detection], run: RunInfo, entry_id: str) -> tuple[PathObject, ...]:
-    """The detections of an image as :func:`as_path_object` makes them."""
-    ready = settled([detection.polygon for detection in detections])
-    return tuple(
-        as_path_object(detection, run, entry_id, index, outline)
-        for index, (detection, outline) in enumerate(zip(detections, ready, strict=True))
-    )
+def as_path_objects(
+    detections: Sequence[Detection], run: RunInfo, entry_id: str, first: int = 0
+) -> tuple[PathObject, ...]:
+    """The detections of an image as the objects that stand in QuPath.
 
-
-def as_path_object(
-    detection: Detection, run: RunInfo, entry_id: str, index: int, outline: Polygon | None = None
-) -> PathObject:
-    """Detection number ``index`` of an image as the object that stands in QuPath.
-
-    Its id follows from run, image and index: a run that is resumed writes the same ids again. A
-    detection without a usable outline becomes a point. ``outline``: its polygon, where it is storable as it
-    is.
+    Their ids follow from run, image and place in the list, counted from ``first``: a run that is resumed
+    writes the same ids again. A detection without a usable outline becomes a point.
     """
-    path_class = _class_of(detection, run)
-    if outline is None and detection.polygon is not None:
-        outline = storable(detection.polygon)
-    roi = (
-        Roi(RoiKind.POLYGON, outline)
-        if outline is not None
-        else Roi(RoiKind.POINTS, Point(round(detection.x, 2), round(detection.y, 2)))
+    ready = settled([detection.polygon for detection in detections])
+    rois = [
+        Roi(RoiKind.POLYGON, outline) if outline is not None else _roi(detection)
+        for detection, outline in zip(detections, ready, strict=True)
+    ]
+    bounds = shapely.bounds(np.array([*(roi.geometry for roi in rois), None], dtype=object)[:-1]).tolist()
+    return tuple(
+        _as_path_object(detection, run, object_id(run.run, entry_id, first + index), roi, limits)
+        for index, (detection, roi, limits) in enumerate(zip(detections, rois, bounds, strict=True))
     )
+
+
+def _roi(detection: Detection) -> Roi:
+    """The outline of a detection as far as it can be kept, or its position."""
+    outline = storable(detection.polygon) if detection.polygon is not None else None
+    if outline is not None:
+        return Roi(RoiKind.POLYGON, outline)
+    return Roi(RoiKind.POINTS, Point(round(detection.x, 2), round(detection.y, 2)))
+
+
+def _as_path_object(
+    detection: Detection, run: RunInfo, identity: UUID, roi: Roi, bounds: Sequence[float]
+) -> PathObject:
+    path_class = class_of(detection, run)
     return PathObject(
-        id=object_id(run.run, entry_id, index),
+        id=identity,
         kind=ObjectKind.DETECTION,
         roi=roi,
         path_class=path_class,
@@ -147,7 +155,7 @@ def as_path_object(
         metadata={
             "midog_qupath.run": run.run,
             "midog_qupath.model": run.model,
-            WRITTEN_METADATA: written_mark(path_class.name, roi.geometry),
+            WRITTEN_METADATA: written_mark(path_class.name, bounds),
         },
     )
 
@@ -157,7 +165,8 @@ def object_id(run: str, entry_id: str, index: int) -> UUID:
     return uuid5(NAMESPACE_URL, f"midog-qupath:{run}:{entry_id}:{index}")
 
 
-def _class_of(detection: Detection, run: RunInfo) -> PathClass:
+def class_of(detection: Detection, run: RunInfo) -> PathClass:
+    """The class in which a run shows a detection."""
     if detection.atypical_probability is None or run.atypical_threshold is None:
         return run.classes.mitosis
     atypical = detection.atypical_probability >= run.atypical_threshold
