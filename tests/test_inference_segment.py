@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from midog_qupath.errors import ModelError
 from midog_qupath.inference.detect import Runtime, Tiling, detect
 from midog_qupath.inference.forward import classify, classify_few
 from midog_qupath.inference.segment import TorchSegmenter, choose_precision
+from midog_qupath.inference.speed import Speed
 from midog_qupath.models.bundle import Bundle, BundleCard, load_bundle
 from midog_qupath.models.fast import run_only
 from midog_qupath.models.find import released_model
@@ -150,6 +152,37 @@ def test_faster_precisions_find_the_same_as_the_reference(real, precision):
     runtime = Runtime(segmenter=partial(TorchSegmenter, precision=precision))
     found = detect(slide, 0.25, bundle, minimum_probability=0.05, runtime=runtime)
     same_but_for_rounding(found, wanted, 0.05, pixels=2.0, probability=0.04)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+@released
+@pytest.mark.realdata
+def test_compiled_the_network_finds_the_same(real):
+    bundle, slide = real
+    runtimes = [
+        Runtime(segmenter=partial(TorchSegmenter, precision="bf16", compiled=compiled))
+        for compiled in (False, True)
+    ]
+    wanted, found = (
+        detect(slide, 0.25, bundle, minimum_probability=0.02, runtime=runtime) for runtime in runtimes
+    )
+    assert len(wanted) > 5
+    same_but_for_rounding(found, wanted, 0.02)
+
+
+def untrained() -> Bundle:
+    card = BundleCard(name="untrained", created="", network=NetworkConfig())
+    return Bundle(card, Student(card.network).eval(), "0" * 64)
+
+
+def test_without_a_compiler_compile_says_so(monkeypatch):
+    def fail(*args: object, **more: object) -> None:
+        raise RuntimeError("\nInvalidCxxCompiler: No working C++ compiler found")
+
+    monkeypatch.setattr(torch, "compile", lambda *args, **more: fail)
+    with pytest.raises(ModelError, match="No working C\\+\\+ compiler"):
+        Speed(compile=True).segmenter(untrained())
 
 
 def test_averaging_orientations_finds_what_is_there():

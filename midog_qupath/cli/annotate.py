@@ -70,6 +70,10 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--tta", is_flag=True, help="Average over four orientations: four times as slow.")
 @click.option(
+    "--compile", is_flag=True,
+    help="Make machine code of the network first: up to a minute, then a quarter faster. Needs a compiler.",
+)  # fmt: skip
+@click.option(
     "--compiled", type=click.Path(path_type=Path), metavar="FILE",
     help="Run the network from this file of `midog-qupath compile`, by OpenVINO or ONNX Runtime.",
 )  # fmt: skip
@@ -103,6 +107,8 @@ def command(project: Path, model: Path | None, device: str, store: StoreChoice, 
     """
     if options["regions"] is not None and options["within"] is not None:
         raise click.UsageError("Give --regions or --within, not both.")
+    if options["compiled"] is not None and options["compile"]:
+        raise click.UsageError("Give --compile or --compiled, not both.")
     as_json, profile = options.pop("as_json"), options.pop("profile")
     progress = TerminalProgress()
     report = _run(project, model, device, store, options, progress)
@@ -149,7 +155,8 @@ def _run(
     class_map = ClassMap.parse(options.pop("class_map"))
     if options["regions"] == "":
         options["regions"] = class_map.region
-    speed = Speed(*(options.pop(name) for name in ("precision", "tta", "workers", "batch", "compiled")))
+    names = ("precision", "tta", "workers", "batch", "compiled", "compile")
+    speed = Speed(*(options.pop(name) for name in names))
     chosen = AnnotateOptions(class_map=class_map, speed=speed, **options)
     bundle = load_bundle(found, kind)
     if bundle.card.licence:

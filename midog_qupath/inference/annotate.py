@@ -210,6 +210,7 @@ def _asked(bundle: Bundle, options: AnnotateOptions) -> dict[str, object]:
         "tta": speed.tta,
         "batch": speed.batch,
         "compiled": sha256(speed.compiled) if speed.compiled else None,
+        "compile": speed.compile,
         "images": list(options.images),
         "classes": str(options.class_map),
         "regions": options.regions,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple, Protocol, TypeAlias, cast
 
 import numpy as np
@@ -14,12 +14,12 @@ from midog_qupath.inference.device import network_device
 from midog_qupath.inference.grid import Tile, round_up
 from midog_qupath.inference.read import Batch, Pixels
 from midog_qupath.models.bundle import Bundle
-from midog_qupath.models.fast import run_only
-from midog_qupath.models.student import MITOSIS, Student, StudentOutput
+from midog_qupath.models.fast import compile_network, run_only
+from midog_qupath.models.student import MITOSIS, StudentOutput
 
 #: ``fp32`` is the reference; the others halve what is moved and use the multipliers made for them.
 Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 #: Windows are not cut into smaller ones than this, in working pixels of their core.
 _SMALLEST_CORE = 256
 
@@ -56,19 +56,27 @@ class TorchSegmenter:
     """The network by torch, on the device where the bundle's weights lie.
 
     ``precision`` other than fp32 takes a folded copy and pixels that are averaged before they are
-    normalised. ``flips``: probabilities are the mean over so many orientations.
+    normalised; so does ``compiled``, whose copy becomes machine code first, in up to a minute. ``flips``:
+    probabilities are the mean over so many orientations.
+
+    Raises ModelError where nothing on this machine can compile.
     """
 
-    def __init__(self, bundle: Bundle, precision: Precision = "fp32", flips: int = 1) -> None:
+    def __init__(
+        self, bundle: Bundle, precision: Precision = "fp32", flips: int = 1, compiled: bool = False
+    ) -> None:
         self._bundle, self._flips = bundle, flips
         self._device = network_device(bundle)
-        self._ready: Student | None = None
+        self._ready: Callable[[Tensor], StudentOutput] | None = None
         self.reduce = 1
-        if precision != "fp32":
-            self._dtype = _DTYPES[precision]
-            self._ready = run_only(bundle.network, self._dtype, strips=self._device.type == "cpu")
+        if precision != "fp32" or compiled:
+            dtype = _DTYPES[precision]
+            # Compiled, layers are run together as strips would, and faster.
+            strips = self._device.type == "cpu" and not compiled
+            ready = run_only(bundle.network, dtype, strips)
+            self._ready = compile_network(ready) if compiled else ready.segment
             self.reduce = bundle.card.network.reduce
-            self._normalise = Normalise(bundle, self._dtype, self._device)
+            self._normalise = Normalise(bundle, dtype, self._device)
 
     @torch.inference_mode()
     def __call__(self, pixels: Pixels) -> Seen:
@@ -86,9 +94,7 @@ class TorchSegmenter:
         return Seen(probability / self._flips if self._flips > 1 else probability, output.features)
 
     def _network(self, images: Tensor) -> StudentOutput:
-        output: StudentOutput = (
-            self._bundle.network(images) if self._ready is None else self._ready.segment(images)
-        )
+        output: StudentOutput = self._bundle.network(images) if self._ready is None else self._ready(images)
         return output
 
 

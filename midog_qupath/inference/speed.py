@@ -39,7 +39,8 @@ class Speed:
 
     ``precision``: fp32, bf16, fp16, or auto. ``tta``: average over four orientations. ``workers``: reader
     processes, None for as many as suit the machine. ``batch``: squares of 1024 x 1024 pixels that are seen
-    at once, None to find out. ``compiled``: a file that ``midog-qupath compile`` wrote.
+    at once, None to find out. ``compiled``: a file that ``midog-qupath compile`` wrote. ``compile``: torch
+    makes machine code of the network first.
     """
 
     precision: str = "fp32"
@@ -47,6 +48,7 @@ class Speed:
     workers: int | None = None
     batch: int | None = None
     compiled: Path | None = None
+    compile: bool = False
 
     def segmenter(self, bundle: Bundle) -> Callable[[Bundle], Segmenter]:
         """What makes of each image's own model what is run."""
@@ -55,7 +57,11 @@ class Speed:
 
             return load_compiled(self.compiled, bundle, self.resolved(bundle))
         flips = _FLIPS if self.tta else 1
-        return partial(TorchSegmenter, precision=self.resolved(bundle), flips=flips)
+        make = partial(TorchSegmenter, precision=self.resolved(bundle), flips=flips, compiled=self.compile)
+        if self.compile:
+            # Now, so that a machine that cannot says so before the first image.
+            make(bundle)
+        return make
 
     def resolved(self, bundle: Bundle) -> Precision:
         """The precision that is computed in."""

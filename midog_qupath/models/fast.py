@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from midog_qupath.errors import ModelError
 from midog_qupath.models.strips import work_in_strips
-from midog_qupath.models.student import SIZE_MULTIPLE, Student
+from midog_qupath.models.student import SIZE_MULTIPLE, Student, StudentOutput
 
 #: Logits of a folded network may differ from the original's by this.
 _SAME = 1e-3
@@ -33,6 +35,32 @@ def run_only(network: Student, dtype: torch.dtype, strips: bool = False) -> Stud
     if strips and _stays_the_same_in_strips(ready):
         work_in_strips(ready, _STRIP_PX)
     return ready.segment_in(dtype).to(memory_format=torch.channels_last)
+
+
+def compile_network(ready: Student) -> Callable[[Tensor], StudentOutput]:
+    """What :meth:`Student.segment` of a network that :func:`run_only` made does, as machine code.
+
+    One code serves windows of all sizes, and all networks of one shape.
+
+    Raises
+    ------
+    ModelError
+        If nothing on this machine can compile.
+    """
+    compiled: Callable[[Tensor], StudentOutput] = torch.compile(ready.segment, dynamic=True)
+    weight = ready.head.weight
+    side = 3 * SIZE_MULTIPLE
+    sample = torch.zeros((1, 3, side, side + SIZE_MULTIPLE), dtype=weight.dtype, device=weight.device)
+    try:
+        with torch.inference_mode():
+            compiled(sample.contiguous(memory_format=torch.channels_last))
+    except RuntimeError as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ModelError(
+            f"The network cannot be compiled here: {reason}",
+            "Leave out --compile, or install a C++ compiler (on a graphics card also triton).",
+        ) from error
+    return compiled
 
 
 def _stays_the_same_in_strips(network: Student) -> bool:
