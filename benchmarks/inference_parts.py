@@ -23,7 +23,9 @@ import tifffile
 import torch
 from slide_maker import MadeSlide, make_slide, source_tile
 
+from midog_qupath.dataset.store import Dataset
 from midog_qupath.detection import Detection
+from midog_qupath.evaluation.metrics import pooled
 from midog_qupath.inference.compiled import export_onnx, load_compiled
 from midog_qupath.inference.detect import Runtime, Tiling, detect, plan_tiles
 from midog_qupath.inference.profile import Stages
@@ -31,8 +33,11 @@ from midog_qupath.inference.read import read_group
 from midog_qupath.inference.readers import ReaderPool
 from midog_qupath.inference.segment import Segmenter, TorchSegmenter, choose_precision
 from midog_qupath.inference.speed import Speed, default_workers
+from midog_qupath.learning.ground import gather
+from midog_qupath.learning.scoring import score_fields
 from midog_qupath.models.bundle import Bundle, load_bundle
 from midog_qupath.models.find import released_model
+from midog_qupath.progress import SILENT
 from midog_qupath.project.classes import ClassMap
 from midog_qupath.project.create import NewImage, create_project
 from midog_qupath.project.geojson import write_features
@@ -137,17 +142,41 @@ def speed(made: MadeSlide, bundle: Bundle, rounds: int) -> None:
         click.echo(f"  {name}: {value:.1f} s ({value / total:.0%})")
 
 
+def paths(bundle: Bundle, folder: Path) -> dict[str, Callable[[Bundle], Segmenter]]:
+    """The ways to run the network, the reference first."""
+    file = folder / "model.onnx"
+    export_onnx(bundle, file)
+    return {
+        "torch fp32": TorchSegmenter,
+        "torch bf16, folded": partial(TorchSegmenter, precision="bf16"),
+        "torch fp16, folded": partial(TorchSegmenter, precision="fp16"),
+        "torch bf16, compiled": partial(TorchSegmenter, precision="bf16", compiled=True),
+        "OpenVINO fp32": load_compiled(file, bundle, "fp32"),
+        "OpenVINO bf16": load_compiled(file, bundle, "bf16"),
+        "ONNX Runtime fp32": load_compiled(file, bundle, "fp32", "onnxruntime"),
+    }
+
+
+def accuracy(dataset: Path, bundle: Bundle) -> None:
+    """F1 on all labelled fields of a dataset at the model's threshold, by each way to run the network."""
+    ground = gather([Dataset.open(dataset)], lambda row: True, soft_labels=False)
+    plain = bundle.uncalibrated()
+    reference: float | None = None
+    with tempfile.TemporaryDirectory() as folder:
+        for name, make in paths(bundle, Path(folder)).items():
+            scored = score_fields(plain, ground, SILENT, Runtime(make))
+            counts = pooled(scored, plain.card.threshold)
+            reference = counts.f1 if reference is None else reference
+            click.echo(
+                f"  {name}: F1 {counts.f1:.4f} ({counts.tp} hits, {counts.fp} false, {counts.fn} missed); "
+                f"{counts.f1 - reference:+.4f}  (wanted: within 0.005)"
+            )
+
+
 def variants(bundle: Bundle, rounds: int) -> None:
     """The network on one window by several runtimes, in turns."""
-    made: dict[str, Segmenter] = {"torch fp32": TorchSegmenter(bundle)}
-    for precision in ("bf16", "fp16"):
-        made[f"torch {precision}, folded"] = TorchSegmenter(bundle, precision)
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.onnx"
-        export_onnx(bundle, file)
-        for precision in ("fp32", "bf16"):
-            made[f"OpenVINO {precision}"] = load_compiled(file, bundle, precision)(bundle)
-        made["ONNX Runtime fp32"] = load_compiled(file, bundle, "fp32", "onnxruntime")(bundle)
+        made = {name: make(bundle) for name, make in paths(bundle, Path(folder)).items()}
     pixels = {name: windows(segmenter, 2048) for name, segmenter in made.items()}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in made}
     for turn in range(rounds + 1):
@@ -268,8 +297,12 @@ def _watch(process: subprocess.Popen[bytes], peaks: list[float]) -> None:
 @click.command()
 @click.option("--side", default=24_576, show_default=True, help="Pixels of the slide's side.")
 @click.option("--rounds", default=3, show_default=True)
-@click.option("--parts", default="speed,network,reading,geojson,memory", show_default=True)
-def main(side: int, rounds: int, parts: str) -> None:
+@click.option("--parts", default="speed,network,accuracy,reading,geojson,memory", show_default=True)
+@click.option(
+    "--dataset", type=click.Path(path_type=Path), default=Path(".experiments/dataset"), show_default=True,
+    help="For accuracy: a folder that export wrote.",
+)  # fmt: skip
+def main(side: int, rounds: int, parts: str, dataset: Path) -> None:
     """Measure, print."""
     file = released_model()
     if file is None:
@@ -286,6 +319,8 @@ def main(side: int, rounds: int, parts: str) -> None:
             speed(made, bundle, rounds)
         if "network" in asked:
             variants(bundle, rounds)
+        if "accuracy" in asked:
+            accuracy(dataset, bundle)
         if "reading" in asked:
             reading(made, rounds)
         if "geojson" in asked:

@@ -63,6 +63,22 @@ def test_a_batch_depends_on_seed_and_step_alone(tmp_path: Path) -> None:
     assert not np.array_equal(first.images, other.images)
 
 
+def test_some_steps_look_at_wide_tiles_in_which_objects_lie_anywhere(tmp_path: Path) -> None:
+    ground = gather([make_dataset(tmp_path / "d")], lambda row: row.split == "train", soft_labels=True)
+    sampling = SamplingRecipe(tile_px=96, batch=16, share_wide=0.25, wide_px=128, mitoses_from_fields=1)
+    source = replace(_source(ground, AugmentationRecipe(), seed=2), sampling=sampling)
+    batches = [source.batch(step) for step in range(40)]
+    wide = [batch for batch in batches if batch.images.shape[1] == 128]
+    assert {batch.images.shape for batch in batches} == {(16, 96, 96, 3), (9, 128, 128, 3)}
+    assert len(wide) == 10
+    places = np.concatenate([batch.positions[:, 1:] for batch in wide])
+    # Every corner of the tile holds candidates, the middle no more than its part.
+    quarters = Counter(map(tuple, (places > 64).tolist()))
+    assert min(quarters.values()) > len(places) / 8
+    assert (np.abs(places - 64).max(axis=1) < 24).mean() < 0.4
+    assert np.array_equal(source.batch(3).images, batches[3].images)
+
+
 def test_small_domains_and_atypical_mitoses_count_for_more_than_their_number() -> None:
     common = [Spot(0, 0.0, 0.0, 0, (0, 0, 9, 9), is_mitosis=True, atypical=0.0)] * 64
     atypical = [replace(common[0], atypical=1.0)] * 16

@@ -161,6 +161,11 @@ class Ground:
         return SpotSet(tuple(s for s in self.mitoses.spots if self._exhaustive_px[s.area] > 0))
 
     @cached_property
+    def hard_negatives_in_fields(self) -> SpotSet:
+        """The look-alikes that were labelled where everything is."""
+        return SpotSet(tuple(s for s in self.hard_negatives.spots if self._exhaustive_px[s.area] > 0))
+
+    @cached_property
     def mitoses_in_cells(self) -> SpotSet:
         """The mitoses of mosaics, whose surroundings show other objects."""
         return SpotSet(tuple(s for s in self.mitoses.spots if s.cell is not None))

@@ -25,6 +25,10 @@ class SamplingRecipe(_Strict):
 
     tile_px: int = Field(default=96, ge=SIZE_MULTIPLE, multiple_of=SIZE_MULTIPLE)
     batch: int = Field(default=32, ge=2)
+    #: Part of the steps that look at wide tiles of exhaustively labelled ground instead: there objects lie
+    #: anywhere, among as many others and as far from a border as in an image.
+    share_wide: float = Field(default=0.33, ge=0, le=1)
+    wide_px: int = Field(default=256, ge=SIZE_MULTIPLE, multiple_of=SIZE_MULTIPLE)
     share_mitosis: float = Field(default=0.4, ge=0)
     share_hard_negative: float = Field(default=0.25, ge=0)
     share_field: float = Field(default=0.15, ge=0)
@@ -39,6 +43,11 @@ class SamplingRecipe(_Strict):
     share_mined: float = Field(default=0.6, ge=0, le=1)
     #: Domains, and normal and atypical mitoses, by the square root of their number.
     balance_domains: bool = True
+
+    @property
+    def wide_batch(self) -> int:
+        """Wide tiles of a batch: about as many pixels as the small ones have together."""
+        return max(1, round(self.batch * self.tile_px**2 / self.wide_px**2))
 
 
 class AugmentationRecipe(_Strict):

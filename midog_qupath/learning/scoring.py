@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from midog_qupath.evaluation.metrics import ScoredImage
 from midog_qupath.inference.adapt import Adapter, look_at
-from midog_qupath.inference.detect import classify_at, detect
+from midog_qupath.inference.detect import Runtime, classify_at, detect
 from midog_qupath.inference.forward import CANDIDATE_FLOOR, atypical_given_mitosis
 from midog_qupath.learning.ground import AreaGround, Ground
 from midog_qupath.learning.labels import Label
@@ -29,17 +29,20 @@ class TypedScores:
     probabilities: NDArray[np.float64]
 
 
-def score_fields(bundle: Bundle, ground: Ground, progress: Progress) -> list[ScoredImage]:
+def score_fields(
+    bundle: Bundle, ground: Ground, progress: Progress, runtime: Runtime | None = None
+) -> list[ScoredImage]:
     """Candidates and truth of all exhaustively labelled areas; mosaics are none.
 
-    ``bundle`` must not be calibrated: candidates are those of the detection's floor.
+    ``bundle`` must not be calibrated: candidates are those of the detection's floor. ``runtime``: with what
+    the areas are searched; None: the reference.
     """
     fields = [area for area in ground.areas if area.exhaustive.any()]
     adapter = used_to(bundle, fields, ground, progress)
     scored = []
     with progress.task("choosing the threshold", len(fields), "areas") as advance:
         for area in fields:
-            scored.append(_score(adapter.bundle_for(area.row.file), area))
+            scored.append(_score(adapter.bundle_for(area.row.file), area, runtime))
             advance(1)
     return scored
 
@@ -54,9 +57,9 @@ def used_to(bundle: Bundle, areas: Sequence[AreaGround], ground: Ground, progres
     return Adapter(bundle, looks, {area.row.file: ground.domains[area.domain] for area in areas})
 
 
-def _score(bundle: Bundle, area: AreaGround) -> ScoredImage:
+def _score(bundle: Bundle, area: AreaGround, runtime: Runtime | None) -> ScoredImage:
     slide = ArraySlide(area.pixels)
-    detections = detect(slide, WORKING_MPP, bundle, minimum_probability=CANDIDATE_FLOOR)
+    detections = detect(slide, WORKING_MPP, bundle, minimum_probability=CANDIDATE_FLOOR, runtime=runtime)
     inside = [d for d in detections if area.knows(d.x, d.y)]
     truth = [(o.x, o.y) for o in area.labels if o.pixel_class == MITOSIS and area.knows(o.x, o.y)]
     return ScoredImage(

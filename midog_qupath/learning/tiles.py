@@ -5,6 +5,7 @@ A batch is a pure function of (seed, step): an interrupted training continues wi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -18,9 +19,9 @@ from midog_qupath.learning.recipe import AugmentationRecipe, SamplingRecipe
 from midog_qupath.learning.seeds import IGNORE
 from midog_qupath.models.student import HARD_NEGATIVE, MITOSIS, NUCLEUS
 
-#: Objects of one tile that the contrastive and adversarial parts look at.
+#: Objects of one (small) tile that the contrastive and adversarial parts look at.
 _OBJECTS_A_TILE = 5
-#: Normal nuclei of one tile that the classifier looks at: the easy part of its task.
+#: Normal nuclei of one (small) tile that the classifier looks at: the easy part of its task.
 _NUCLEI_A_TILE = 1
 #: Components smaller than this (output pixels) carry no usable embedding.
 _MIN_COMPONENT = 6
@@ -67,19 +68,56 @@ class TileSource:
 
     def batch(self, step: int) -> Batch:
         """The batch of a step, or this process's share of it; all shares in order are the batch of one."""
-        first, end = (self.sampling.batch * rank // self.processes for rank in (self.rank, self.rank + 1))
-        return _collate([self._seeded(step, index) for index in range(first, end)])
-
-    def _seeded(self, step: int, index: int) -> _Tile:
+        wide = self._is_wide(step)
+        whole = max(self.sampling.wide_batch, self.processes) if wide else self.sampling.batch
+        first, end = (whole * rank // self.processes for rank in (self.rank, self.rank + 1))
+        make = self._wide_tile if wide else self._tile_of_one
         # No tile depends on another: that makes a share of a batch the same wherever it is made.
-        rng = np.random.default_rng((self.seed, step, index))
-        return self._tile(rng, self._draw(rng))
+        return _collate(
+            [make(np.random.default_rng((self.seed, step, index))) for index in range(first, end)]
+        )
+
+    def _is_wide(self, step: int) -> bool:
+        """Whether a step looks at wide tiles: so often as their share says, evenly."""
+        share = self.sampling.share_wide if self.ground.has_fields else 0.0
+        return math.floor((step + 1) * share) > math.floor(step * share)
+
+    def _tile_of_one(self, rng: Rng) -> _Tile:
+        """A tile around one place; where a mosaic trains along, most are seen as in a mosaic."""
+        spot = self._draw(rng)
+        return self._tile(rng, spot, self._as_in_a_cell(rng, spot), self.sampling.tile_px, self.augmentation)
+
+    def _wide_tile(self, rng: Rng) -> _Tile:
+        """A tile of exhaustively labelled ground as an image shows it: what is drawn lies anywhere in it."""
+        side = self.sampling.wide_px
+        anywhere = self.augmentation.model_copy(update={"shift_px": side / 2 - _MARGIN_PX})
+        spot = self._draw_in_fields(rng)
+        return self._tile(rng, spot, spot, side, anywhere)
+
+    def _draw_in_fields(self, rng: Rng) -> Spot:
+        mitoses, drawn = self.ground.mitoses_in_fields, self.ground.hard_negatives_in_fields
+        shares = {
+            "mitosis": self.sampling.share_mitosis if mitoses else 0.0,
+            "negative": self.sampling.share_hard_negative if drawn or self.mined else 0.0,
+            "field": self.sampling.share_field,
+        }
+        kind = _choose(rng, shares) if any(shares.values()) else "field"
+        if kind == "field":
+            return self.ground.random_spot(rng)
+        if kind == "mitosis":
+            return mitoses.draw(rng, self.sampling.balance_domains)
+        return self._look_alike(rng, drawn)
+
+    def _look_alike(self, rng: Rng, drawn: SpotSet) -> Spot:
+        """A mined look-alike, or one that a person ``drawn``."""
+        from_mined = bool(self.mined) and (not drawn or rng.random() < self.sampling.share_mined)
+        return (self.mined if from_mined else drawn).draw(rng, self.sampling.balance_domains)
 
     def _draw(self, rng: Rng) -> Spot:
-        drawn, mined, balance = self.ground.hard_negatives, self.mined, self.sampling.balance_domains
+        drawn, balance = self.ground.hard_negatives, self.sampling.balance_domains
         shares = {
             "mitosis": self.sampling.share_mitosis if self.ground.mitoses else 0.0,
-            "negative": self.sampling.share_hard_negative if drawn or mined else 0.0,
+            "negative": self.sampling.share_hard_negative if drawn or self.mined else 0.0,
             "field": self.sampling.share_field if self.ground.has_fields else 0.0,
             "surroundings": self.sampling.share_surroundings if self.ground.mitoses_in_cells else 0.0,
         }
@@ -92,19 +130,20 @@ class TileSource:
             fields, elsewhere = self.ground.mitoses_in_fields, self.ground.mitoses_elsewhere
             from_fields = bool(fields) and (not elsewhere or rng.random() < self.sampling.mitoses_from_fields)
             return (fields if from_fields else elsewhere).draw(rng, balance)
-        from_mined = bool(mined) and (not drawn or rng.random() < self.sampling.share_mined)
-        return (mined if from_mined else drawn).draw(rng, balance)
+        return self._look_alike(rng, drawn)
 
-    def _tile(self, rng: Rng, spot: Spot) -> _Tile:
-        placement = place(rng, (spot.x, spot.y), self.sampling.tile_px, self.augmentation)
-        seen = self._as_in_a_cell(rng, spot)
+    def _tile(self, rng: Rng, spot: Spot, seen: Spot, side: int, augmentation: AugmentationRecipe) -> _Tile:
+        """``seen``: the spot with the window that the tile may see; ``side`` of the tile."""
+        placement = place(rng, (spot.x, spot.y), side, augmentation)
         pixels, labels, origin = self.ground.window(seen, placement.bounds())
         local = placement.seen_from(origin)
-        image = recolour(rng, warp(pixels, local), self.augmentation)
+        image = recolour(rng, warp(pixels, local), augmentation)
         middle = slice(self.stride // 2, None, self.stride)
         target = warp_labels(labels, local, IGNORE)[middle, middle]
-        components, classes = _components(rng, target)
-        candidates = self._candidates(spot, seen.window, placement) + self._nuclei(components, classes)
+        times = max(1, side**2 // self.sampling.tile_px**2)
+        components, classes = _components(rng, target, _OBJECTS_A_TILE * times)
+        nuclei = self._nuclei(components, classes, _NUCLEI_A_TILE * times)
+        candidates = self._candidates(spot, seen.window, placement) + nuclei
         return _Tile(image, target, components, classes, spot.domain, candidates)
 
     def _as_in_a_cell(self, rng: Rng, spot: Spot) -> Spot:
@@ -131,16 +170,16 @@ class TileSource:
         if not others:
             return []
         inside = placement.apply(np.array([(other.x, other.y) for other in others]))
-        low, high = _MARGIN_PX, self.sampling.tile_px - _MARGIN_PX
+        low, high = _MARGIN_PX, placement.size - _MARGIN_PX
         return [
             _Candidate(float(y), float(x), other.target(), other.typed)
             for other, (x, y) in zip(others, inside, strict=True)
             if low <= min(x, y) and max(x, y) <= high
         ]
 
-    def _nuclei(self, components: NDArray[np.int64], classes: list[int]) -> list[_Candidate]:
+    def _nuclei(self, components: NDArray[np.int64], classes: list[int], most: int) -> list[_Candidate]:
         """Some normal nuclei of the tile, for the classifier to know what is no mitosis."""
-        numbers = [i for i, c in enumerate(classes, start=1) if c == NUCLEUS][:_NUCLEI_A_TILE]
+        numbers = [i for i, c in enumerate(classes, start=1) if c == NUCLEUS][:most]
         centres = [np.argwhere(components == n).mean(axis=0) * self.stride + self.stride / 2 for n in numbers]
         return [_Candidate(float(y), float(x), (1.0, 0.0, 0.0), True) for y, x in centres]
 
@@ -169,8 +208,8 @@ def _choose(rng: Rng, shares: Mapping[str, float]) -> str:
     return names[int(rng.choice(len(names), p=weights / weights.sum()))]
 
 
-def _components(rng: Rng, target: NDArray[np.uint8]) -> tuple[NDArray[np.int64], list[int]]:
-    """Number up to five objects of a tile from 1 (mitoses and look-alikes first), and their classes."""
+def _components(rng: Rng, target: NDArray[np.uint8], most: int) -> tuple[NDArray[np.int64], list[int]]:
+    """Number up to ``most`` objects of a tile from 1 (mitoses and look-alikes first), and their classes."""
     numbered = np.zeros(target.shape, dtype=np.int64)
     classes: list[int] = []
     for pixel_class in (MITOSIS, HARD_NEGATIVE, NUCLEUS):
@@ -178,7 +217,7 @@ def _components(rng: Rng, target: NDArray[np.uint8]) -> tuple[NDArray[np.int64],
             (target == pixel_class).astype(np.uint8), connectivity=4
         )
         large = [i for i in range(1, count) if stats[i, cv2.CC_STAT_AREA] >= _MIN_COMPONENT]
-        for part in rng.permutation(large)[: _OBJECTS_A_TILE - len(classes)]:
+        for part in rng.permutation(large)[: most - len(classes)]:
             classes.append(pixel_class)
             numbered[parts == part] = len(classes)
     return numbered, classes
