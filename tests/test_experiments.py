@@ -302,11 +302,12 @@ def test_rows_add_up() -> None:
         + (r.student.contrastive_weight > 0)
         + (r.student.adversarial_weight > 0)
         + bool(r.student.mine_at)
+        + (r.sampling.share_wide > 0)
         + (r.operating_point.statistics_share > 0)
         + (r.operating_point.verifier_weight > 0)
         for r in recipes
     ]
-    assert switched == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert switched == [0, 1, 2, 3, 4, 5, 6, 7, 8]
 
 
 def test_an_unknown_experiment_or_row_is_told(tmp_path: Path) -> None:
