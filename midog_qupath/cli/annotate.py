@@ -161,6 +161,8 @@ def _run(
     bundle = load_bundle(found, kind)
     if bundle.card.licence:
         progress.note(bundle.card.licence)
+    if speed.compile:
+        progress.note("The network is compiled first: up to a minute, a few seconds when it was before.")
     return annotate_project(opened, factory, bundle, found, chosen, progress)
 
 

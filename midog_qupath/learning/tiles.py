@@ -67,7 +67,10 @@ class TileSource:
     processes: int = 1
 
     def batch(self, step: int) -> Batch:
-        """The batch of a step, or this process's share of it; all shares in order are the batch of one."""
+        """The batch of a step, or this process's share of it; all shares in order are the batch of one.
+
+        Wide tiles are few: where there are more processes, each has one.
+        """
         wide = self._is_wide(step)
         whole = max(self.sampling.wide_batch, self.processes) if wide else self.sampling.batch
         first, end = (whole * rank // self.processes for rank in (self.rank, self.rank + 1))

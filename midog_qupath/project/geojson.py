@@ -263,7 +263,7 @@ def write_features(path: Path, objects: Iterable[PathObject], *, compress: bool 
 def _rings(objects: Sequence[PathObject]) -> list[_Ring | None]:
     """The ring of each outline as QuPath takes it, where many can be made ready at once."""
     ready = settled([thing.roi.geometry if thing.roi is not None else None for thing in objects])
-    outlines = shapely.normalize(np.array([*ready, None], dtype=object)[:-1])
+    outlines = np.array([*ready, None], dtype=object)[:-1]
     # Points of the grid as doubles, 0.30000000000000004, print as 0.3.
     corners = shapely.get_coordinates(outlines).round(2)
     ends = np.cumsum(shapely.get_num_coordinates(outlines)).tolist()
