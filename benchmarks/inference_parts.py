@@ -90,11 +90,11 @@ def windows(segmenter: Segmenter, side: int) -> np.ndarray:
     return read_group(slide, [tile], 1.0, segmenter.reduce)
 
 
-def fastest(bundle: Bundle) -> tuple[Segmenter, int]:
-    """The fastest correct setting of the bare network: precision and window."""
+def fastest(bundle: Bundle, compiled: bool) -> tuple[Segmenter, int]:
+    """The fastest correct setting of the bare network: precision and window; ``compiled``: all of them."""
     best: tuple[float, Segmenter, int] | None = None
     for precision in dict.fromkeys(("fp32", choose_precision("auto", "cpu"))):
-        segmenter = TorchSegmenter(bundle, precision)
+        segmenter = TorchSegmenter(bundle, precision, compiled=compiled)
         for side in SIDES if precision != "fp32" else SIDES[:2]:
             pixels = windows(segmenter, side)
             cost = min(spent(partial(segmenter, pixels))[1] for _ in range(3)) / side**2
@@ -105,14 +105,15 @@ def fastest(bundle: Bundle) -> tuple[Segmenter, int]:
     return best[1], best[2]
 
 
-def speed(made: MadeSlide, bundle: Bundle, rounds: int) -> None:
+def speed(made: MadeSlide, bundle: Bundle, rounds: int, compiled: bool) -> None:
     """End to end against the bare network on exactly the pixels of the tissue."""
-    bare, side = fastest(bundle)
+    click.echo(f"the network {'compiled' if compiled else 'as it comes'}")
+    bare, side = fastest(bundle, compiled)
     pixels = windows(bare, side)
     count = made.tissue.area / side**2
     mm2 = made.tissue.area * MM2_PER_PX
     stages = Stages()
-    options = Speed(precision="auto")
+    options = Speed(precision="auto", compile=compiled)
     found: list[Detection] = []
 
     def end_to_end() -> None:
@@ -316,7 +317,8 @@ def main(side: int, rounds: int, parts: str, dataset: Path) -> None:
         if "speed" in asked or "reading" in asked:
             made = make_slide(folder / "slide.tif", source, side)
         if "speed" in asked:
-            speed(made, bundle, rounds)
+            for compiled in (False, True):
+                speed(made, bundle, rounds, compiled)
         if "network" in asked:
             variants(bundle, rounds)
         if "accuracy" in asked:

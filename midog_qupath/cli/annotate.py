@@ -71,7 +71,7 @@ if TYPE_CHECKING:
 @click.option("--tta", is_flag=True, help="Average over four orientations: four times as slow.")
 @click.option(
     "--compile", is_flag=True,
-    help="Make machine code of the network first: up to a minute, then a quarter faster. Needs a compiler.",
+    help="Make machine code of the network first: up to a minute, then a fifth less time. Needs a compiler.",
 )  # fmt: skip
 @click.option(
     "--compiled", type=click.Path(path_type=Path), metavar="FILE",
