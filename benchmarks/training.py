@@ -29,14 +29,11 @@ from midog_qupath.cli.export import export_with_defaults
 from midog_qupath.dataset.store import Dataset
 from midog_qupath.demo.project import generate_project
 from midog_qupath.inference.device import choose_device
-from midog_qupath.learning.distributed import Team
 from midog_qupath.learning.fitting import fit_recipe
 from midog_qupath.learning.ground import Ground, SpotSet, gather
-from midog_qupath.learning.objective import choose_compute
 from midog_qupath.learning.prefetch import Prefetch, choose_workers
 from midog_qupath.learning.pseudo_masks import first_masks
 from midog_qupath.learning.recipe import Recipe, load_recipe
-from midog_qupath.learning.runlog import RunLog
 from midog_qupath.learning.student import study
 from midog_qupath.learning.teacher import Lesson
 from midog_qupath.learning.training import Training
@@ -161,15 +158,9 @@ def prepare(dataset: Path, recipe: Recipe, device: str, folder: Path) -> tuple[W
         recipe=fitted,
         ground=ground,
         card=card,
-        compute=choose_compute(device, recipe.precision),
+        device=device,
         folder=work,
-        log=RunLog(work.log),
         progress=SILENT,
-        seconds=None,
-        seconds_after=0.0,
-        started=time.monotonic(),
-        start=None,
-        team=Team(),
     )
     masks = fitted.teacher.model_copy(update={"masks": "seeds"})
     maps = [first_masks(area, masks) for area in ground.areas]

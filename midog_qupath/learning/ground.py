@@ -158,12 +158,15 @@ class Ground:
     @cached_property
     def mitoses_in_fields(self) -> SpotSet:
         """The mitoses of images that supply negatives too."""
-        return SpotSet(tuple(s for s in self.mitoses.spots if self._exhaustive_px[s.area] > 0))
+        return self._in_fields(self.mitoses)
 
     @cached_property
     def hard_negatives_in_fields(self) -> SpotSet:
         """The look-alikes that were labelled where everything is."""
-        return SpotSet(tuple(s for s in self.hard_negatives.spots if self._exhaustive_px[s.area] > 0))
+        return self._in_fields(self.hard_negatives)
+
+    def _in_fields(self, spots: SpotSet) -> SpotSet:
+        return SpotSet(tuple(s for s in spots.spots if self._exhaustive_px[s.area] > 0))
 
     @cached_property
     def mitoses_in_cells(self) -> SpotSet:

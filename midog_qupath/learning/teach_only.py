@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,13 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from midog_qupath.dataset.store import Dataset
-from midog_qupath.learning.distributed import Team
 from midog_qupath.learning.fitting import fit_recipe
 from midog_qupath.learning.ground import gather
-from midog_qupath.learning.objective import choose_compute
 from midog_qupath.learning.point_masks import as_points
 from midog_qupath.learning.recipe import Recipe
-from midog_qupath.learning.runlog import RunLog
 from midog_qupath.learning.teacher import teach
 from midog_qupath.learning.training import Training
 from midog_qupath.learning.versions import software_versions
@@ -94,21 +90,22 @@ def teach_in(
         software=software_versions(),
         notes=("teacher alone: its classifier is untrained and it has no operating point",),
     )
-    folder.begin({"datasets": [data.sha256 for data in datasets], "teacher": teacher_settings(recipe)})
+    folder.begin(
+        {
+            "datasets": [data.sha256 for data in datasets],
+            "points_only": options.points_only,
+            "teacher": teacher_settings(recipe),
+        }
+    )
     training = Training(
         recipe=recipe,
         ground=ground,
         card=card,
-        compute=choose_compute(options.device, recipe.precision),
+        device=options.device,
         folder=folder,
-        log=RunLog(folder.log),
         progress=progress,
         # A teacher uses its share of a training's time.
         seconds=options.seconds / recipe.teacher.share_of_time if options.seconds else None,
-        seconds_after=0.0,
-        started=time.monotonic(),
-        start=None,
-        team=Team(),
     )
     teacher = teach(training).teacher
     assert teacher is not None

@@ -94,46 +94,34 @@ class TileSource:
         """A tile of exhaustively labelled ground as an image shows it: what is drawn lies anywhere in it."""
         side = self.sampling.wide_px
         anywhere = self.augmentation.model_copy(update={"shift_px": side / 2 - _MARGIN_PX})
-        spot = self._draw_in_fields(rng)
+        spot = self._draw(rng, in_fields=True)
         return self._tile(rng, spot, spot, side, anywhere)
 
-    def _draw_in_fields(self, rng: Rng) -> Spot:
-        mitoses, drawn = self.ground.mitoses_in_fields, self.ground.hard_negatives_in_fields
+    def _draw(self, rng: Rng, in_fields: bool = False) -> Spot:
+        """A place to look at; ``in_fields``: only where everything is labelled."""
+        ground, balance = self.ground, self.sampling.balance_domains
+        fields, elsewhere = ground.mitoses_in_fields, ground.mitoses_elsewhere
+        drawn = ground.hard_negatives_in_fields if in_fields else ground.hard_negatives
+        around = bool(ground.mitoses_in_cells) and not in_fields
         shares = {
-            "mitosis": self.sampling.share_mitosis if mitoses else 0.0,
+            "mitosis": self.sampling.share_mitosis if fields or (elsewhere and not in_fields) else 0.0,
             "negative": self.sampling.share_hard_negative if drawn or self.mined else 0.0,
-            "field": self.sampling.share_field,
+            "field": self.sampling.share_field if ground.has_fields else 0.0,
+            "surroundings": self.sampling.share_surroundings if around else 0.0,
         }
-        kind = _choose(rng, shares) if any(shares.values()) else "field"
-        if kind == "field":
-            return self.ground.random_spot(rng)
-        if kind == "mitosis":
-            return mitoses.draw(rng, self.sampling.balance_domains)
-        return self._look_alike(rng, drawn)
-
-    def _look_alike(self, rng: Rng, drawn: SpotSet) -> Spot:
-        """A mined look-alike, or one that a person ``drawn``."""
-        from_mined = bool(self.mined) and (not drawn or rng.random() < self.sampling.share_mined)
-        return (self.mined if from_mined else drawn).draw(rng, self.sampling.balance_domains)
-
-    def _draw(self, rng: Rng) -> Spot:
-        drawn, balance = self.ground.hard_negatives, self.sampling.balance_domains
-        shares = {
-            "mitosis": self.sampling.share_mitosis if self.ground.mitoses else 0.0,
-            "negative": self.sampling.share_hard_negative if drawn or self.mined else 0.0,
-            "field": self.sampling.share_field if self.ground.has_fields else 0.0,
-            "surroundings": self.sampling.share_surroundings if self.ground.mitoses_in_cells else 0.0,
-        }
-        kind = _choose(rng, shares)
+        # Wide tiles of a recipe that draws nothing there still show the ground itself.
+        kind = _choose(rng, shares) if any(shares.values()) or not in_fields else "field"
         if kind == "surroundings":
-            return self.ground.spot_around(rng, self.ground.mitoses_in_cells.draw(rng, balance))
+            return ground.spot_around(rng, ground.mitoses_in_cells.draw(rng, balance))
         if kind == "field":
-            return self.ground.random_spot(rng)
+            return ground.random_spot(rng)
         if kind == "mitosis":
-            fields, elsewhere = self.ground.mitoses_in_fields, self.ground.mitoses_elsewhere
-            from_fields = bool(fields) and (not elsewhere or rng.random() < self.sampling.mitoses_from_fields)
+            from_fields = in_fields or (
+                bool(fields) and (not elsewhere or rng.random() < self.sampling.mitoses_from_fields)
+            )
             return (fields if from_fields else elsewhere).draw(rng, balance)
-        return self._look_alike(rng, drawn)
+        from_mined = bool(self.mined) and (not drawn or rng.random() < self.sampling.share_mined)
+        return (self.mined if from_mined else drawn).draw(rng, balance)
 
     def _tile(self, rng: Rng, spot: Spot, seen: Spot, side: int, augmentation: AugmentationRecipe) -> _Tile:
         """``seen``: the spot with the window that the tile may see; ``side`` of the tile."""

@@ -16,7 +16,6 @@ from midog_qupath.inference.device import device_name
 from midog_qupath.learning.distributed import Team
 from midog_qupath.learning.fitting import fit_recipe, knows_types
 from midog_qupath.learning.ground import Ground, gather
-from midog_qupath.learning.objective import choose_compute
 from midog_qupath.learning.operating_point import (
     choose_operating_point,
     estimate_seconds,
@@ -24,7 +23,7 @@ from midog_qupath.learning.operating_point import (
     unchosen,
 )
 from midog_qupath.learning.recipe import Recipe
-from midog_qupath.learning.runlog import RunLog, draw_curves
+from midog_qupath.learning.runlog import draw_curves
 from midog_qupath.learning.student import study
 from midog_qupath.learning.teacher import teach
 from midog_qupath.learning.training import Training
@@ -95,9 +94,8 @@ def train(datasets: Sequence[Dataset], options: TrainOptions, progress: Progress
         recipe=recipe,
         ground=ground,
         card=card,
-        compute=choose_compute(options.device, recipe.precision),
+        device=options.device,
         folder=folder,
-        log=RunLog(folder.log),
         progress=progress,
         seconds=options.seconds,
         seconds_after=_seconds_after(card, validation, options),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import nn
 
 from midog_qupath.learning.distributed import Team
 from midog_qupath.learning.ground import Ground, SpotSet
-from midog_qupath.learning.objective import Compute
+from midog_qupath.learning.objective import Compute, choose_compute
 from midog_qupath.learning.phase import Phase
 from midog_qupath.learning.prefetch import Prefetch, choose_workers
 from midog_qupath.learning.recipe import Recipe
@@ -37,15 +38,24 @@ class Training:
     recipe: Recipe
     ground: Ground
     card: BundleCard
-    compute: Compute
+    device: str
     folder: WorkFolder
-    log: RunLog
     progress: Progress
-    seconds: float | None
-    seconds_after: float
-    started: float
-    start: Student | None
-    team: Team
+    seconds: float | None = None
+    seconds_after: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+    start: Student | None = None
+    team: Team = field(default_factory=Team)
+
+    @cached_property
+    def compute(self) -> Compute:
+        """The device, and the precision that the recipe asks for on it."""
+        return choose_compute(self.device, self.recipe.precision)
+
+    @cached_property
+    def log(self) -> RunLog:
+        """The log of the folder."""
+        return RunLog(self.folder.log)
 
     def seconds_left(self) -> float | None:
         """Time until the limit less what comes after the student; None without a limit."""

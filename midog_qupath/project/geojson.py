@@ -24,7 +24,7 @@ from midog_qupath.collector import paused
 from midog_qupath.errors import GeoJsonError
 from midog_qupath.files import atomic_writer
 from midog_qupath.project.classes_file import java_int, normalised
-from midog_qupath.project.geojson_rules import validate_class, validate_feature, validate_values
+from midog_qupath.project.geojson_rules import validate_class, validate_feature, validate_id, validate_values
 from midog_qupath.project.geometry import on_grid
 from midog_qupath.project.model import ObjectKind, PathClass, PathObject, Plane, Roi, RoiKind
 from midog_qupath.project.shapes import settled
@@ -263,10 +263,9 @@ def write_features(path: Path, objects: Iterable[PathObject], *, compress: bool 
 def _rings(objects: Sequence[PathObject]) -> list[_Ring | None]:
     """The ring of each outline as QuPath takes it, where many can be made ready at once."""
     ready = settled([thing.roi.geometry if thing.roi is not None else None for thing in objects])
-    outlines = np.array([*ready, None], dtype=object)[:-1]
     # Points of the grid as doubles, 0.30000000000000004, print as 0.3.
-    corners = shapely.get_coordinates(outlines).round(2)
-    ends = np.cumsum(shapely.get_num_coordinates(outlines)).tolist()
+    corners = shapely.get_coordinates(ready).round(2)
+    ends = np.cumsum(shapely.get_num_coordinates(ready)).tolist()
     starts = [0, *ends[:-1]]
     return [
         None if outline is None else corners[start:end]
@@ -304,6 +303,7 @@ def _plain_feature(
         validate_class(classes[thing.path_class])
     classification = classes[thing.path_class] if thing.path_class is not None else None
     feature = _feature(thing, _placed({"type": "Polygon", "coordinates": [ring]}, thing.roi), classification)
+    validate_id(feature["id"])
     validate_values(feature["properties"])
     return feature
 
@@ -311,8 +311,6 @@ def _plain_feature(
 def _feature(
     thing: PathObject, geometry: dict[str, Any], classification: dict[str, Any] | None
 ) -> dict[str, Any]:
-    if thing.id is None:
-        raise GeoJsonError("An object has no UUID: QuPath would give it another each time.", _REPORT)
     properties: dict[str, Any] = {"objectType": thing.kind.value}
     if thing.name is not None:
         properties["name"] = thing.name

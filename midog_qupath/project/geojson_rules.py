@@ -50,7 +50,7 @@ def _validate_attributes(feature: Mapping[str, Any]) -> None:
     """
     properties = feature.get("properties")
     _require(feature.get("type") == "Feature", "it is no Feature")
-    _require(_is_uuid(feature.get("id")), "its id is no UUID, QuPath would give it another")
+    validate_id(feature.get("id"))
     _require(isinstance(properties, Mapping), "its properties are missing, QuPath refuses the file")
     assert isinstance(properties, Mapping)
     _require(
@@ -59,6 +59,18 @@ def _validate_attributes(feature: Mapping[str, Any]) -> None:
     )
     _require("color" not in properties, "a colour of its own would hide that of its class")
     validate_values(properties)
+
+
+def validate_id(value: Any) -> None:
+    """Check the ``id`` of a Feature.
+
+    Raises
+    ------
+    GeoJsonError
+        If it is no UUID.
+    """
+    known = isinstance(value, str) and _UUID.fullmatch(value) is not None
+    _require(known, "its id is no UUID, QuPath would give it another")
 
 
 def validate_values(properties: Mapping[str, Any]) -> None:
@@ -123,10 +135,6 @@ def _shape(kind: str, coordinates: Any) -> BaseGeometry:
         polygon: BaseGeometry = shapely.polygons(ring)
         return polygon
     return shapely.from_geojson(orjson.dumps({"type": kind, "coordinates": coordinates}))
-
-
-def _is_uuid(value: Any) -> bool:
-    return isinstance(value, str) and _UUID.fullmatch(value) is not None
 
 
 def _require(holds: bool, otherwise: str) -> None:

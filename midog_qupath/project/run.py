@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-import numpy as np
 import shapely
 from shapely.geometry import Point
 
@@ -127,7 +126,7 @@ def as_path_objects(
         Roi(RoiKind.POLYGON, outline) if outline is not None else _roi(detection)
         for detection, outline in zip(detections, ready, strict=True)
     ]
-    bounds = shapely.bounds(np.array([*(roi.geometry for roi in rois), None], dtype=object)[:-1]).tolist()
+    bounds = shapely.bounds([roi.geometry for roi in rois]).tolist()
     return tuple(
         _as_path_object(detection, run, object_id(run.run, entry_id, first + index), roi, limits)
         for index, (detection, roi, limits) in enumerate(zip(detections, rois, bounds, strict=True))

@@ -117,9 +117,10 @@ def bare_crop_opinion(network: BareCropNetwork) -> Opinion:
 
 def _kinds(ground: Ground) -> tuple[tuple[Spot, ...], tuple[Spot, ...]]:
     """Normal and atypical mitoses, by the majority of votes."""
-    typed = [spot for spot in ground.mitoses.spots if spot.atypical is not None]
-    normal = tuple(spot for spot in typed if (spot.atypical or 0.0) < 0.5)
-    return normal, tuple(spot for spot in typed if (spot.atypical or 0.0) >= 0.5)
+    normal, atypical = (
+        tuple(spot for spot in ground.mitoses.spots if spot.kind == kind) for kind in ("normal", "atypical")
+    )
+    return normal, atypical
 
 
 def _plain_crop(area: AreaGround, label: Label) -> NDArray[np.uint8]:
