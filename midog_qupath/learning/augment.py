@@ -24,6 +24,11 @@ class Placement:
     matrix: NDArray[np.float64]
     size: int
 
+    @property
+    def scale(self) -> float:
+        """Tile pixels per source pixel."""
+        return float(np.sqrt(abs(np.linalg.det(self.matrix[:, :2]))))
+
     def apply(self, xy: NDArray[np.float64]) -> NDArray[np.float64]:
         """Tile positions (N, 2) of source positions (N, 2)."""
         return np.asarray(xy @ self.matrix[:, :2].T + self.matrix[:, 2], dtype=np.float64)

@@ -35,24 +35,31 @@ def mine(network: Student, card: BundleCard, ground: Ground, progress: Progress)
 def mine_area(index: int, area: AreaGround, probability: NDArray[np.float16]) -> list[Spot]:
     """Look-alikes of one area from its mitosis probabilities (height / stride, width / stride).
 
-    A look-alike is a peak in exhaustively labelled ground farther than 7.5 µm from every label.
+    A look-alike is a peak in exhaustively labelled ground farther than 7.5 µm from every label and from
+    every look-alike before it.
     """
     if not area.exhaustive.any():
         return []
     stride = round(area.row.width / probability.shape[1])
-    known = np.array([(label.x, label.y) for label in area.labels]).reshape(-1, 2)
+    taken = [(label.x, label.y) for label in area.labels]
     window = (0, 0, area.row.height, area.row.width)
-    spots = []
+    spots: list[Spot] = []
     for row, column in _peaks(probability.astype(np.float32), stride):
         y, x = (float(row) + 0.5) * stride, (float(column) + 0.5) * stride
-        far = np.hypot(*(known - (x, y)).T) > working_px(MATCH_RADIUS)
-        if far.all() and area.knows(x, y):
+        distances = np.hypot(*(np.array(taken).reshape(-1, 2) - (x, y)).T)
+        if (distances > working_px(MATCH_RADIUS)).all() and area.knows(x, y):
             spots.append(Spot(index, y, x, area.domain, window))
-    return spots[:_MOST_AN_AREA]
+            taken.append((x, y))
+        if len(spots) == _MOST_AN_AREA:
+            break
+    return spots
 
 
 def _peaks(probability: NDArray[np.float32], stride: int) -> NDArray[np.int64]:
-    """(N, 2) rows and columns of peaks above the floor, none within 7.5 µm of a higher one, highest first."""
+    """(N, 2) rows and columns of peaks above the floor, none within 7.5 µm of a higher one, highest first.
+
+    Half precision makes plateaus: all pixels of one are peaks.
+    """
     side = 2 * int(working_px(MATCH_RADIUS) / stride) + 1
     highest = cv2.dilate(probability, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
     where = np.argwhere((probability >= highest) & (probability >= _FLOOR))

@@ -26,10 +26,10 @@ class SamplingRecipe(_Strict):
     tile_px: int = Field(default=96, ge=SIZE_MULTIPLE, multiple_of=SIZE_MULTIPLE)
     batch: int = Field(default=32, ge=2)
     #: Part of the steps that look at wide tiles of exhaustively labelled ground instead: there objects lie
-    #: anywhere, among as many others and as far from a border as in an image. 0, because its gain is
-    #: measured in short trainings only.
-    share_wide: float = Field(default=0.0, ge=0, le=1)
-    wide_px: int = Field(default=256, ge=SIZE_MULTIPLE, multiple_of=SIZE_MULTIPLE)
+    #: anywhere, as far from a border as in an image, and others are set in from elsewhere, as many as the
+    #: small tiles of that area would show.
+    share_wide: float = Field(default=0.5, ge=0, le=1)
+    wide_px: int = Field(default=256, ge=2 * SIZE_MULTIPLE, multiple_of=SIZE_MULTIPLE)
     share_mitosis: float = Field(default=0.4, ge=0)
     share_hard_negative: float = Field(default=0.25, ge=0)
     share_field: float = Field(default=0.15, ge=0)
@@ -115,7 +115,8 @@ class StudentRecipe(_Strict):
     contrastive_weight: float = Field(default=0.1, ge=0)
     contrastive_temperature: float = Field(default=0.1, gt=0)
     contrastive_bank: int = Field(default=1024, ge=0)
-    adversarial_weight: float = Field(default=0.1, ge=0)
+    #: 0, because sources left out were found a little worse with it (``training/README.md``).
+    adversarial_weight: float = Field(default=0.0, ge=0)
     #: Highest factor of the gradient reversal layer; grows as in Ganin et al. 2016.
     adversarial_strength: float = Field(default=0.5, ge=0)
     classifier_weight: float = Field(default=0.5, ge=0)

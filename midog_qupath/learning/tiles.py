@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from midog_qupath.learning.augment import Placement, Rng, place, recolour, warp, warp_labels
 from midog_qupath.learning.ground import Ground, Spot, SpotSet, Window
+from midog_qupath.learning.paste import PATCH_PX, Scene, find_place, set_in
 from midog_qupath.learning.recipe import AugmentationRecipe, SamplingRecipe
 from midog_qupath.learning.seeds import IGNORE
 from midog_qupath.models.student import HARD_NEGATIVE, MITOSIS, NUCLEUS
@@ -91,11 +92,39 @@ class TileSource:
         return self._tile(rng, spot, self._as_in_a_cell(rng, spot), self.sampling.tile_px, self.augmentation)
 
     def _wide_tile(self, rng: Rng) -> _Tile:
-        """A tile of exhaustively labelled ground as an image shows it: what is drawn lies anywhere in it."""
+        """A tile of exhaustively labelled ground as an image shows it: what is drawn lies anywhere in it.
+
+        Objects from elsewhere are set into it, as many as small tiles of its size together would show.
+        """
         side = self.sampling.wide_px
         anywhere = self.augmentation.model_copy(update={"shift_px": side / 2 - _MARGIN_PX})
         spot = self._draw(rng, in_fields=True)
-        return self._tile(rng, spot, spot, side, anywhere)
+        placement = place(rng, (spot.x, spot.y), side, anywhere)
+        scene, candidates = self._scene(spot, spot.window, placement)
+        taken = [(c.y, c.x) for c in candidates]
+        for _ in range(self._times(side)):
+            candidates.extend(self._paste(rng, scene, taken, placement.scale))
+        return self._finish(rng, scene, candidates)
+
+    def _paste(
+        self, rng: Rng, scene: Scene, taken: list[tuple[float, float]], scale: float
+    ) -> list[_Candidate]:
+        """Set what a small tile would show in its middle into a scene; the candidate that this adds."""
+        spot = self._draw(rng)
+        alike = self.augmentation.model_copy(update={"shift_px": 0.0, "scale": (scale, scale)})
+        placement = place(rng, (spot.x, spot.y), PATCH_PX, alike)
+        patch, candidates = self._scene(spot, spot.window, placement)
+        at = find_place(rng, scene, patch, taken)
+        if at is None:
+            return []
+        taken.append(at)
+        set_in(rng, scene, patch, at)
+        half = PATCH_PX / 2
+        return [
+            replace(c, y=c.y - half + at[0], x=c.x - half + at[1])
+            for c in candidates
+            if np.hypot(c.y - half, c.x - half) < _MARGIN_PX
+        ]
 
     def _draw(self, rng: Rng, in_fields: bool = False) -> Spot:
         """A place to look at; ``in_fields``: only where everything is labelled."""
@@ -126,16 +155,30 @@ class TileSource:
     def _tile(self, rng: Rng, spot: Spot, seen: Spot, side: int, augmentation: AugmentationRecipe) -> _Tile:
         """``seen``: the spot with the window that the tile may see; ``side`` of the tile."""
         placement = place(rng, (spot.x, spot.y), side, augmentation)
-        pixels, labels, origin = self.ground.window(seen, placement.bounds())
+        return self._finish(rng, *self._scene(spot, seen.window, placement))
+
+    def _scene(self, spot: Spot, window: Window, placement: Placement) -> tuple[Scene, list[_Candidate]]:
+        """What a placement shows of a spot's area, as far as the window goes, and the candidates there."""
+        pixels, labels, origin = self.ground.window(replace(spot, window=window), placement.bounds())
         local = placement.seen_from(origin)
-        image = recolour(rng, warp(pixels, local), augmentation)
+        domains = np.full((placement.size, placement.size), spot.domain, dtype=np.int32)
+        scene = Scene(warp(pixels, local), warp_labels(labels, local, IGNORE), domains)
+        return scene, self._candidates(spot, window, placement)
+
+    def _finish(self, rng: Rng, scene: Scene, candidates: list[_Candidate]) -> _Tile:
+        """The tile of a scene: recoloured, its objects numbered."""
+        image = recolour(rng, scene.image, self.augmentation)
         middle = slice(self.stride // 2, None, self.stride)
-        target = warp_labels(labels, local, IGNORE)[middle, middle]
-        times = max(1, side**2 // self.sampling.tile_px**2)
+        target = scene.labels[middle, middle]
+        times = self._times(len(image))
         components, classes = _components(rng, target, _OBJECTS_A_TILE * times)
         nuclei = self._nuclei(components, classes, _NUCLEI_A_TILE * times)
-        candidates = self._candidates(spot, seen.window, placement) + nuclei
-        return _Tile(image, target, components, classes, spot.domain, candidates)
+        domains = _domains(scene.domains[middle, middle], components, len(classes))
+        return _Tile(image, target, components, classes, domains, candidates + nuclei)
+
+    def _times(self, side: int) -> int:
+        """How many small tiles have the area of a tile of this side."""
+        return max(1, side**2 // self.sampling.tile_px**2)
 
     def _as_in_a_cell(self, rng: Rng, spot: Spot) -> Spot:
         """Where a mosaic trains along, a place of another image is mostly seen as in the middle of a cell.
@@ -189,7 +232,7 @@ class _Tile:
     target: NDArray[np.uint8]
     components: NDArray[np.int64]
     classes: list[int]
-    domain: int
+    domains: list[int]
     candidates: list[_Candidate]
 
 
@@ -214,6 +257,14 @@ def _components(rng: Rng, target: NDArray[np.uint8], most: int) -> tuple[NDArray
     return numbered, classes
 
 
+def _domains(domains: NDArray[np.int32], components: NDArray[np.int64], count: int) -> list[int]:
+    """The domain of each component, at its first pixel."""
+    flat = components.ravel()
+    numbers, first = np.unique(flat, return_index=True)
+    at = dict(zip(numbers.tolist(), domains.ravel()[first].tolist(), strict=True))
+    return [int(at[number]) for number in range(1, count + 1)]
+
+
 def _collate(tiles: list[_Tile]) -> Batch:
     components: list[NDArray[np.int64]] = []
     classes: list[int] = []
@@ -221,7 +272,7 @@ def _collate(tiles: list[_Tile]) -> Batch:
     for tile in tiles:
         components.append(np.where(tile.components > 0, tile.components + len(classes), 0))
         classes.extend(tile.classes)
-        domains.extend([tile.domain] * len(tile.classes))
+        domains.extend(tile.domains)
     candidates = [(i, c) for i, tile in enumerate(tiles) for c in tile.candidates]
     return Batch(
         images=np.stack([tile.image for tile in tiles]),
