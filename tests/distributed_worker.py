@@ -32,7 +32,8 @@ TINY = Recipe.model_validate(
             "decoder_channels": [16, 16],
             "classifier_channels": 8,
         },
-        "sampling": {"tile_px": 64, "batch": 6},
+        # Wide tiles no wider than the small ones: a share of a batch of one tile would be another batch.
+        "sampling": {"tile_px": 64, "batch": 6, "wide_px": 64},
         "optimiser": {"learning_rate": 4e-3, "ema": 0.9},
         "teacher": {"steps": 2},
         "student": {"steps": 6, "contrastive_bank": 64, "mine_at": [0.5]},

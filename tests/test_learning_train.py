@@ -27,7 +27,8 @@ TINY = Recipe.model_validate(
         "sampling": {"tile_px": 64, "batch": 6},
         "optimiser": {"learning_rate": 4e-3, "ema": 0.9},
         "teacher": {"steps": 6},
-        "student": {"steps": 60, "contrastive_bank": 64},
+        # Every part of the method, those too that are off by default.
+        "student": {"steps": 60, "contrastive_bank": 64, "adversarial_weight": 0.1},
     }
 )
 

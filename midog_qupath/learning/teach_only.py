@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,7 @@ from midog_qupath.learning.ground import gather
 from midog_qupath.learning.point_masks import as_points
 from midog_qupath.learning.recipe import Recipe
 from midog_qupath.learning.teacher import teach
-from midog_qupath.learning.training import Training
-from midog_qupath.learning.versions import software_versions
+from midog_qupath.learning.training import Training, new_card
 from midog_qupath.learning.workfolder import WorkFolder
 from midog_qupath.models.bundle import BundleCard, save_bundle
 from midog_qupath.models.student import Student
@@ -78,16 +76,12 @@ def teach_in(
     recipe = fit_recipe(options.recipe, ground, progress)
     if recipe.teacher.masks != "teacher":
         return None
-    card = BundleCard(
-        name=f"teacher of {recipe.name}",
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        network=recipe.network,
+    card = new_card(
+        f"teacher of {recipe.name}",
+        recipe,
+        ground,
+        datasets,
         has_atypical=False,
-        trained_cases=tuple(sorted({label.row.case for area in ground.areas for label in area.labels})),
-        domains=ground.domains,
-        dataset_sha256=tuple(data.sha256 for data in datasets),
-        recipe=recipe.model_dump(mode="json"),
-        software=software_versions(),
         notes=("teacher alone: its classifier is untrained and it has no operating point",),
     )
     folder.begin(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,7 @@ from midog_qupath.learning.recipe import Recipe
 from midog_qupath.learning.runlog import draw_curves
 from midog_qupath.learning.student import study
 from midog_qupath.learning.teacher import teach
-from midog_qupath.learning.training import Training
-from midog_qupath.learning.versions import software_versions
+from midog_qupath.learning.training import Training, new_card
 from midog_qupath.learning.workfolder import WorkFolder
 from midog_qupath.models.bundle import (
     Bundle,
@@ -86,7 +84,14 @@ def train(datasets: Sequence[Dataset], options: TrainOptions, progress: Progress
     folder = WorkFolder(options.out)
     if team.decide(lambda: folder.begin(_settings(datasets, options))):
         progress.note(f"Continuing the training in {options.out}.")
-    card = _card(datasets, options, recipe, ground)
+    card = new_card(
+        options.out.name,
+        recipe,
+        ground,
+        datasets,
+        has_atypical=knows_types(ground) and recipe.student.classifier_weight > 0,
+        device=device_name(options.device),
+    )
     if start:
         card = _continuing(card, start.card)
     validation = _validation(datasets, ground.domains)
@@ -122,23 +127,6 @@ def _settings(datasets: Sequence[Dataset], options: TrainOptions) -> dict[str, A
         "start": str(options.start) if options.start else None,
         "time_limit_seconds": options.seconds,
     }
-
-
-def _card(datasets: Sequence[Dataset], options: TrainOptions, recipe: Recipe, ground: Ground) -> BundleCard:
-    trained = {label.row.case for area in ground.areas for label in area.labels}
-    trained |= {area.image.case for area in ground.areas if area.exhaustive.any()}
-    return BundleCard(
-        name=options.out.name,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        network=recipe.network,
-        has_atypical=knows_types(ground) and recipe.student.classifier_weight > 0,
-        trained_cases=tuple(sorted(trained)),
-        domains=ground.domains,
-        dataset_sha256=tuple(data.sha256 for data in datasets),
-        recipe=recipe.model_dump(mode="json"),
-        software=software_versions(),
-        device=device_name(options.device),
-    )
 
 
 def _continuing(card: BundleCard, start: BundleCard) -> BundleCard:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import nn
 
+from midog_qupath.dataset.store import Dataset
 from midog_qupath.learning.distributed import Team
 from midog_qupath.learning.ground import Ground, SpotSet
 from midog_qupath.learning.objective import Compute, choose_compute
@@ -17,6 +21,7 @@ from midog_qupath.learning.prefetch import Prefetch, choose_workers
 from midog_qupath.learning.recipe import Recipe
 from midog_qupath.learning.runlog import RunLog
 from midog_qupath.learning.tiles import TileSource
+from midog_qupath.learning.versions import software_versions
 from midog_qupath.learning.workfolder import WorkFolder
 from midog_qupath.models.bundle import BundleCard
 from midog_qupath.models.student import Student
@@ -107,6 +112,25 @@ class Training:
             checkpoint_seconds=self.recipe.checkpoint_seconds,
             team=self.team,
         )
+
+
+def new_card(
+    name: str, recipe: Recipe, ground: Ground, datasets: Sequence[Dataset], **more: Any
+) -> BundleCard:
+    """The card of a model that is going to be trained; ``more``: further fields of it."""
+    trained = {label.row.case for area in ground.areas for label in area.labels}
+    trained |= {area.image.case for area in ground.areas if area.exhaustive.any()}
+    return BundleCard(
+        name=name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        network=recipe.network,
+        trained_cases=tuple(sorted(trained)),
+        domains=ground.domains,
+        dataset_sha256=tuple(data.sha256 for data in datasets),
+        recipe=recipe.model_dump(mode="json"),
+        software=software_versions(),
+        **more,
+    )
 
 
 def frozen(module: nn.Module) -> nn.Module:
