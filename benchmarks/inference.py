@@ -3,7 +3,8 @@
 A slide is made from real tiles by mirroring; everything that is compared runs in turns in one go. On a busy
 machine the ratios of processor time say more than those of wall time: both are printed.
 
-    ./run bench inference [--side 24576] [--rounds 3] [--parts speed,network,accuracy,reading,geojson,memory]
+    ./run bench inference [--side 24576] [--rounds 3]
+        [--parts speed,network,students,accuracy,reading,geojson,memory]
 """
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import psutil
 import tifffile
 import torch
 from slide_maker import MadeSlide, make_slide, source_tile
+from train import load, machine
 
 from midog_qupath.dataset.store import Dataset
 from midog_qupath.detection import Detection
@@ -37,6 +38,7 @@ from midog_qupath.learning.ground import gather
 from midog_qupath.learning.scoring import score_fields
 from midog_qupath.models.bundle import Bundle, load_bundle
 from midog_qupath.models.find import released_model
+from midog_qupath.models.student import Student
 from midog_qupath.progress import SILENT
 from midog_qupath.project.classes import ClassMap
 from midog_qupath.project.create import NewImage, create_project
@@ -45,7 +47,7 @@ from midog_qupath.project.run import as_path_objects, new_run
 from midog_qupath.slides.open import open_slide
 from midog_qupath.slides.tissue import find_tissue
 from midog_qupath.units import WORKING_MPP
-from training import load, machine
+from training.experiments.plan import load_experiment
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 #: Sides of windows that the bare network is tried with.
@@ -193,6 +195,28 @@ def variants(bundle: Bundle, rounds: int) -> None:
         )
 
 
+def students(bundle: Bundle, rounds: int) -> None:
+    """The networks of the experiment ``students`` on one window, in turns."""
+    networks = {row.name: row.recipe.network for row in load_experiment("students").rows}
+    precision = choose_precision("auto", "cpu")
+    made: dict[str, Segmenter] = {}
+    for name, config in networks.items():
+        torch.manual_seed(0)
+        card = bundle.card.model_copy(update={"network": config})
+        made[name] = TorchSegmenter(Bundle(card, Student(config).eval(), ""), precision)
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in made}
+    pixels = windows(next(iter(made.values())), 2048)
+    for turn in range(rounds + 1):
+        for name, segmenter in made.items():
+            took = spent(partial(segmenter, pixels))
+            if turn:
+                times[name].append(took)
+    first = next(iter(times.values()))
+    for name, took in times.items():
+        wall, cpu = (min(one[i] for one in took) * 1e9 / 2048**2 for i in (0, 1))
+        click.echo(f"  {name}: best {wall:.0f} ms wall, {cpu:.0f} ms processor / MP; {ratio(took, first)}")
+
+
 def reading(made: MadeSlide, rounds: int) -> None:
     """Windows as the network gets them against the bare decoder on the tiles of the file that they touch."""
     with open_slide(made.path) as slide, tifffile.TiffFile(made.path) as file:
@@ -298,7 +322,7 @@ def _watch(process: subprocess.Popen[bytes], peaks: list[float]) -> None:
 @click.command()
 @click.option("--side", default=24_576, show_default=True, help="Pixels of the slide's side.")
 @click.option("--rounds", default=3, show_default=True)
-@click.option("--parts", default="speed,network,accuracy,reading,geojson,memory", show_default=True)
+@click.option("--parts", default="speed,network,students,accuracy,reading,geojson,memory", show_default=True)
 @click.option(
     "--dataset", type=click.Path(path_type=Path), default=Path(".experiments/dataset"), show_default=True,
     help="For accuracy: a folder that export wrote.",
@@ -321,6 +345,8 @@ def main(side: int, rounds: int, parts: str, dataset: Path) -> None:
                 speed(made, bundle, rounds, compiled)
         if "network" in asked:
             variants(bundle, rounds)
+        if "students" in asked:
+            students(bundle, rounds)
         if "accuracy" in asked:
             accuracy(dataset, bundle)
         if "reading" in asked:

@@ -24,6 +24,7 @@ from inference_parts import DATA, MM2_PER_PX, ratio, seconds, spent
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 from slide_maker import MadeSlide, make_slide, source_tile
+from train import load, machine
 
 from midog_qupath.detection import Detection
 from midog_qupath.inference.detect import ProbabilityMap, Runtime, detect
@@ -37,7 +38,6 @@ from midog_qupath.models.fast import run_only
 from midog_qupath.models.find import released_model
 from midog_qupath.slides.open import open_slide
 from midog_qupath.units import WORKING_MPP
-from training import load, machine
 
 NETWORKS = ("fp32", "autocast", "compiled", "compiled autocast")
 FOLDED = "folded"

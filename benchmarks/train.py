@@ -6,7 +6,7 @@ network on one batch of the same shape in the same precision and memory format: 
 the UNet with the classifier at as many candidates as a training batch holds. Prints the ratio of each pair
 of blocks; on a busy machine the ratio of processor time says more than that of wall time.
 
-    ./run bench training [--dataset DATASET] [--recipe standard] [--workers N] [--device auto]
+    ./run bench train [--dataset DATASET] [--recipe standard] [--workers N] [--device auto]
 """
 
 from __future__ import annotations
