@@ -59,6 +59,9 @@ class Prefetch:
 
     def __enter__(self) -> Prefetch:
         """The workers start with the first batch."""
+        # On tiles as small as these, sharing the work among threads takes longer than the work.
+        self._threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)
         return self
 
     def __exit__(
@@ -66,6 +69,7 @@ class Prefetch:
     ) -> None:
         """Stop the workers."""
         self._batches = None
+        cv2.setNumThreads(self._threads)
 
     def batch(self, step: int) -> Batch:
         """The batch of a step; quick where it is the one after the last."""

@@ -22,8 +22,9 @@ from midog_qupath.models.student import HARD_NEGATIVE, MITOSIS, NUCLEUS
 
 #: Objects of one (small) tile that the contrastive and adversarial parts look at.
 _OBJECTS_A_TILE = 5
-#: Normal nuclei of one (small) tile that the classifier looks at: the easy part of its task.
-_NUCLEI_A_TILE = 1
+#: Normal nuclei of one (small) tile that the classifier looks at, on average: the easy part of its task, and
+#: each candidate costs a training step a millisecond.
+_NUCLEI_A_TILE = 0.25
 #: Components smaller than this (output pixels) carry no usable embedding.
 _MIN_COMPONENT = 6
 #: A candidate nearer to the tile's border than this (working pixels) is not shown to the classifier.
@@ -172,7 +173,7 @@ class TileSource:
         target = scene.labels[middle, middle]
         times = self._times(len(image))
         components, classes = _components(rng, target, _OBJECTS_A_TILE * times)
-        nuclei = self._nuclei(components, classes, _NUCLEI_A_TILE * times)
+        nuclei = self._nuclei(components, classes, int(_NUCLEI_A_TILE * times + rng.random()))
         domains = _domains(scene.domains[middle, middle], components, len(classes))
         return _Tile(image, target, components, classes, domains, candidates + nuclei)
 
