@@ -180,6 +180,11 @@ def variants(bundle: Bundle, rounds: int) -> None:
     """The network on one window by several runtimes, in turns."""
     with tempfile.TemporaryDirectory() as folder:
         made = {name: make(bundle) for name, make in paths(bundle, Path(folder)).items()}
+    compare(made, rounds)
+
+
+def compare(made: dict[str, Segmenter], rounds: int) -> None:
+    """Segmenters on one window in turns, each against the first."""
     pixels = {name: windows(segmenter, 2048) for name, segmenter in made.items()}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in made}
     for turn in range(rounds + 1):
@@ -187,12 +192,11 @@ def variants(bundle: Bundle, rounds: int) -> None:
             took = spent(partial(segmenter, pixels[name]))
             if turn:
                 times[name].append(took)
+    first = next(iter(made))
     for name, took in times.items():
         wall, cpu = (min(one[i] for one in took) * 1e9 / 2048**2 for i in (0, 1))
-        versus = ratio(times["torch fp32"], took)
-        click.echo(
-            f"  {name}: best {wall:.0f} ms wall, {cpu:.0f} ms processor / MP; torch fp32 / it: {versus}"
-        )
+        versus = ratio(times[first], took)
+        click.echo(f"  {name}: best {wall:.0f} ms wall, {cpu:.0f} ms processor / MP; {first} / it: {versus}")
 
 
 def students(bundle: Bundle, rounds: int) -> None:
@@ -204,17 +208,7 @@ def students(bundle: Bundle, rounds: int) -> None:
         torch.manual_seed(0)
         card = bundle.card.model_copy(update={"network": config})
         made[name] = TorchSegmenter(Bundle(card, Student(config).eval(), ""), precision)
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in made}
-    pixels = windows(next(iter(made.values())), 2048)
-    for turn in range(rounds + 1):
-        for name, segmenter in made.items():
-            took = spent(partial(segmenter, pixels))
-            if turn:
-                times[name].append(took)
-    first = next(iter(times.values()))
-    for name, took in times.items():
-        wall, cpu = (min(one[i] for one in took) * 1e9 / 2048**2 for i in (0, 1))
-        click.echo(f"  {name}: best {wall:.0f} ms wall, {cpu:.0f} ms processor / MP; {ratio(took, first)}")
+    compare(made, rounds)
 
 
 def reading(made: MadeSlide, rounds: int) -> None:

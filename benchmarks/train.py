@@ -36,9 +36,8 @@ from midog_qupath.learning.pseudo_masks import first_masks
 from midog_qupath.learning.recipe import Recipe, load_recipe
 from midog_qupath.learning.student import study
 from midog_qupath.learning.teacher import Lesson
-from midog_qupath.learning.training import Training
+from midog_qupath.learning.training import Training, new_card
 from midog_qupath.learning.workfolder import WorkFolder
-from midog_qupath.models.bundle import BundleCard
 from midog_qupath.progress import SILENT
 
 #: Steps of a block, and steps at the start that do not count (memory is still being laid out).
@@ -142,22 +141,15 @@ class Watched(Training):
 
 def prepare(dataset: Path, recipe: Recipe, device: str, folder: Path) -> tuple[Watched, Lesson]:
     """The student's training up to its first step, on masks from haematoxylin alone."""
-    ground = gather([Dataset.open(dataset)], lambda row: row.split == "train", recipe.student.soft_labels)
+    data = Dataset.open(dataset)
+    ground = gather([data], lambda row: row.split == "train", recipe.student.soft_labels)
     fitted = fit_recipe(recipe, ground, SILENT)
     work = WorkFolder(folder)
     work.begin({})
-    card = BundleCard(
-        name="benchmark",
-        created="",
-        network=fitted.network,
-        has_atypical=True,
-        trained_cases=(),
-        domains=ground.domains,
-    )
     training = Watched(
         recipe=fitted,
         ground=ground,
-        card=card,
+        card=new_card("benchmark", fitted, ground, [data], has_atypical=True),
         device=device,
         folder=work,
         progress=SILENT,

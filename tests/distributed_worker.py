@@ -18,8 +18,7 @@ from midog_qupath.learning.pseudo_masks import first_masks
 from midog_qupath.learning.recipe import Recipe, TeacherRecipe
 from midog_qupath.learning.teacher import Lesson
 from midog_qupath.learning.tiles import TileSource
-from midog_qupath.learning.training import Training
-from midog_qupath.models.bundle import BundleCard
+from midog_qupath.learning.training import Training, new_card
 from midog_qupath.models.student import Student
 from midog_qupath.progress import SILENT
 
@@ -65,14 +64,7 @@ def share_gradient(data: Dataset, rank: int, processes: int, frozen_norm: bool =
             rank=rank,
             processes=processes,
         ),
-        card=BundleCard(
-            name="",
-            created="",
-            network=TINY.network,
-            has_atypical=True,
-            trained_cases=(),
-            domains=ground.domains,
-        ),
+        card=new_card("", TINY, ground, [data], has_atypical=True),
         compute=choose_compute("cpu", "fp32"),
         recipe=TINY.student,
         class_weights=pixel_weights(2.0),

@@ -127,7 +127,9 @@ def test_every_peak_of_a_field_that_no_label_explains_is_mined(ground: Ground) -
     known = np.array([(label.x, label.y) for label in area.labels])
     ys, xs = np.mgrid[40 : area.row.height - 40 : 8, 40 : area.row.width - 40 : 8].reshape(2, -1)
     x, y = next((x, y) for x, y in zip(xs, ys, strict=True) if np.hypot(*(known - (x, y)).T).min() > 60)
+    mitosis[y // 4, x // 4] = 0.99
+    (found,) = mine_area(0, area, mitosis)
+    assert np.hypot(found.x - x, found.y - y) < 4
     # Half precision makes a plateau of what the network is sure of: one look-alike all the same.
     mitosis[y // 4 - 1 : y // 4 + 2, x // 4 - 1 : x // 4 + 2] = 0.99
-    (found,) = mine_area(0, area, mitosis)
-    assert np.hypot(found.x - x, found.y - y) < 8
+    assert len(mine_area(0, area, mitosis)) == 1

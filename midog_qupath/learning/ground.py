@@ -150,6 +150,12 @@ class Ground:
         return bool(self._exhaustive_px.any())
 
     @cached_property
+    def cases(self) -> tuple[str, ...]:
+        """Cases whose objects, or whose known absence of any, are part of this ground."""
+        labelled = {label.row.case for area in self.areas for label in area.labels}
+        return tuple(sorted(labelled | {area.image.case for area in self.areas if area.exhaustive.any()}))
+
+    @cached_property
     def cell_side(self) -> int | None:
         """Side of the mosaics' cells in stored pixels (the smallest where they differ); None without any."""
         sides = [a.image.cell_px / a.row.downsample for a in self.areas if a.image.cell_px is not None]

@@ -52,7 +52,7 @@ def find_place(
     if not len(free):
         return None
     wanted = _darkness(patch.image)
-    there = [_darkness(_around(scene.image, place)) for place in free]
+    there = [_darkness(scene.image[_around(place)]) for place in free]
     y, x = free[int(np.argmin(np.abs(np.array(there) - wanted).sum(axis=1)))]
     return int(y), int(x)
 
@@ -62,9 +62,10 @@ def _darkness(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.asarray(optical_density(image[::4, ::4]).mean(axis=(0, 1)))
 
 
-def _around(image: NDArray[np.uint8], place: Sequence[int]) -> NDArray[np.uint8]:
+def _around(place: Sequence[int]) -> tuple[slice, slice]:
+    """Rows and columns of a patch around a place (y, x)."""
     half = PATCH_PX // 2
-    return image[place[0] - half : place[0] + half, place[1] - half : place[1] + half]
+    return slice(place[0] - half, place[0] + half), slice(place[1] - half, place[1] + half)
 
 
 def set_in(rng: Rng, scene: Scene, patch: Scene, place: tuple[int, int]) -> None:
@@ -73,8 +74,7 @@ def set_in(rng: Rng, scene: Scene, patch: Scene, place: tuple[int, int]) -> None
     The patch takes the mean optical density that the tile has along the rim: another scanner's colours
     would else mark it.
     """
-    half = PATCH_PX // 2
-    window = np.s_[place[0] - half : place[0] + half, place[1] - half : place[1] + half]
+    window = _around(place)
     weight = _fading(float(rng.uniform(*_RADIUS_PX)))
     rim = (weight > 0) & (weight < 1)
     below = scene.image[window]

@@ -90,7 +90,9 @@ class TileSource:
     def _tile_of_one(self, rng: Rng) -> _Tile:
         """A tile around one place; where a mosaic trains along, most are seen as in a mosaic."""
         spot = self._draw(rng)
-        return self._tile(rng, spot, self._as_in_a_cell(rng, spot), self.sampling.tile_px, self.augmentation)
+        window = self._as_in_a_cell(rng, spot)
+        placement = place(rng, (spot.x, spot.y), self.sampling.tile_px, self.augmentation)
+        return self._finish(rng, *self._scene(spot, window, placement))
 
     def _wide_tile(self, rng: Rng) -> _Tile:
         """A tile of exhaustively labelled ground as an image shows it: what is drawn lies anywhere in it.
@@ -153,11 +155,6 @@ class TileSource:
         from_mined = bool(self.mined) and (not drawn or rng.random() < self.sampling.share_mined)
         return (self.mined if from_mined else drawn).draw(rng, balance)
 
-    def _tile(self, rng: Rng, spot: Spot, seen: Spot, side: int, augmentation: AugmentationRecipe) -> _Tile:
-        """``seen``: the spot with the window that the tile may see; ``side`` of the tile."""
-        placement = place(rng, (spot.x, spot.y), side, augmentation)
-        return self._finish(rng, *self._scene(spot, seen.window, placement))
-
     def _scene(self, spot: Spot, window: Window, placement: Placement) -> tuple[Scene, list[_Candidate]]:
         """What a placement shows of a spot's area, as far as the window goes, and the candidates there."""
         pixels, labels, origin = self.ground.window(replace(spot, window=window), placement.bounds())
@@ -181,7 +178,7 @@ class TileSource:
         """How many small tiles have the area of a tile of this side."""
         return max(1, side**2 // self.sampling.tile_px**2)
 
-    def _as_in_a_cell(self, rng: Rng, spot: Spot) -> Spot:
+    def _as_in_a_cell(self, rng: Rng, spot: Spot) -> Window:
         """Where a mosaic trains along, a place of another image is mostly seen as in the middle of a cell.
 
         The mirrored border of a cell would else tell that there is a mitotic figure in its middle.
@@ -189,10 +186,10 @@ class TileSource:
         side = self.ground.cell_side
         in_cell = self.ground.areas[spot.area].image.cell_px is not None
         if side is None or in_cell or rng.random() >= self.sampling.seen_as_cells:
-            return spot
+            return spot.window
         top, left, bottom, right = spot.window
         y, x = int(spot.y) - side // 2, int(spot.x) - side // 2
-        return replace(spot, window=(max(y, top), max(x, left), min(y + side, bottom), min(x + side, right)))
+        return (max(y, top), max(x, left), min(y + side, bottom), min(x + side, right))
 
     def _candidates(self, spot: Spot, window: Window, placement: Placement) -> list[_Candidate]:
         """The labelled and mined objects of what is seen that lie well inside the tile."""

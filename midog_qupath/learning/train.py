@@ -160,7 +160,7 @@ def _finish(training: Training, student: Student, validation: Ground | None, sta
     round_weights(student)
     bundle = Bundle(card, student.eval(), "")
     point = choose_operating_point(bundle, validation, training.progress)
-    tuned = _cases(validation) if validation else ()
+    tuned = validation.cases if validation else ()
     card = card.model_copy(update={"operating_point": point, "tuned_cases": tuned})
     save_bundle(training.folder.model, card, student)
     draw_curves(training.folder.log, training.folder.curves)
@@ -173,8 +173,3 @@ def _validation(datasets: Sequence[Dataset], domains: tuple[str, ...]) -> Ground
         return gather(datasets, _in_split("val"), soft_labels=False, domains=domains)
     except DatasetError:
         return None
-
-
-def _cases(ground: Ground) -> tuple[str, ...]:
-    cases = {label.row.case for area in ground.areas for label in area.labels}
-    return tuple(sorted(cases | {area.image.case for area in ground.areas if area.exhaustive.any()}))

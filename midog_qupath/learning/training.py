@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import nn
@@ -115,21 +114,28 @@ class Training:
 
 
 def new_card(
-    name: str, recipe: Recipe, ground: Ground, datasets: Sequence[Dataset], **more: Any
+    name: str,
+    recipe: Recipe,
+    ground: Ground,
+    datasets: Sequence[Dataset],
+    *,
+    has_atypical: bool,
+    device: str = "",
+    notes: tuple[str, ...] = (),
 ) -> BundleCard:
-    """The card of a model that is going to be trained; ``more``: further fields of it."""
-    trained = {label.row.case for area in ground.areas for label in area.labels}
-    trained |= {area.image.case for area in ground.areas if area.exhaustive.any()}
+    """The card of a model that is going to be trained, without an operating point."""
     return BundleCard(
         name=name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         network=recipe.network,
-        trained_cases=tuple(sorted(trained)),
+        has_atypical=has_atypical,
+        trained_cases=ground.cases,
         domains=ground.domains,
         dataset_sha256=tuple(data.sha256 for data in datasets),
         recipe=recipe.model_dump(mode="json"),
         software=software_versions(),
-        **more,
+        device=device,
+        notes=notes,
     )
 
 
