@@ -20,6 +20,7 @@ from midog_qupath.detection import Detection
 from midog_qupath.inference.device import network_device
 from midog_qupath.inference.forward import candidate_floor, candidates, classify
 from midog_qupath.inference.grid import SIZE_MULTIPLE, Tile, cell_tiles, round_up, touching
+from midog_qupath.inference.heap import Heap
 from midog_qupath.inference.merge import merge
 from midog_qupath.inference.outline import REACH
 from midog_qupath.inference.plan import Cutting, cut_image
@@ -153,7 +154,7 @@ def detect(
     done, found = memory.recall(tiles) if memory else (0, [])
     progress = _Shares(tiles, advance)
     progress.upto(done)
-    stages, floor = runtime.stages, candidate_floor(bundle, lowest)
+    stages, floor, heap = runtime.stages, candidate_floor(bundle, lowest), Heap()
     batches = runtime.readers.batches(
         slide,
         tiles[done:],
@@ -173,6 +174,7 @@ def detect(
             progress.upto(done)
             if memory:
                 memory.keep(done, found)
+            heap.looked_at(sum(tile.pixels for tile in batch.tiles))
     finally:
         # What comes here by Ctrl-C or an error goes on from this window.
         if memory:
