@@ -110,6 +110,33 @@ def test_rows_that_differ_in_the_student_alone_share_a_teacher_and_learn_the_sam
     assert all(torch.equal(one, other) for one, other in pairs)
 
 
+def test_a_row_that_continues_trains_the_model_of_another_experiment_further(tmp_path: Path) -> None:
+    bench = bench_of(two_sources(tmp_path / "data"), tmp_path / "work")
+    first = build_experiment("detection", plan([TEACHER], steps=4, keep_models=True))
+    more = {"name": "more", "learner": "continue"}
+    second = build_experiment("detection", plan([more], continues="detection", keep_models=True), first)
+    begun, run = (next(runs.runs_of(experiment, bench.dataset, [0])) for experiment in (first, second))
+    with pytest.raises(DatasetError, match="not made yet"):
+        runs.carry_out(run, bench)
+    runs.carry_out(begun, bench)
+    masks = next((bench.work / "teachers").rglob("pseudo-masks-1.npz"))
+    written = masks.stat().st_mtime_ns
+    assert runs.carry_out(run, bench).steps == 4 + 2
+    # The teacher behind it is not trained again.
+    assert len(list((bench.work / "teachers").iterdir())) == 1
+    assert masks.stat().st_mtime_ns == written
+    notes = load_bundle(run.model(bench)).card.notes
+    assert any("continued from" in note for note in notes)
+    weights = [load_bundle(r.model(bench)).network.head.weight for r in (begun, run)]
+    # Two steps move a weight little; another start would be far away.
+    assert 0 < float((weights[0] - weights[1]).detach().abs().max()) < 0.01
+
+
+def test_a_row_cannot_continue_what_its_plan_does_not_name() -> None:
+    with pytest.raises(ValueError, match="needs the name of an experiment"):
+        plan([{"name": "more", "learner": "continue"}])
+
+
 def test_an_interrupted_run_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = two_sources(tmp_path / "data")
     often = {**SMALL, "checkpoint_seconds": 0.001}

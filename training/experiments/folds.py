@@ -225,5 +225,6 @@ _MAKERS: Mapping[str, Callable[[Dataset, int], tuple[Fold, ...]]] = {
     "atypical": lambda data, seed: (*slide_folds(data), *scanner_folds(data)),
     "fine-tuning": few_label_folds,
     "students": lambda data, seed: tuple(f for f in source_folds(data, False) if f.group == SOURCES),
+    "small-tiles": _released_folds,
     "released": _released_folds,
 }

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from midog_qupath.errors import RecipeError
 from midog_qupath.learning.recipe import Recipe, load_recipe
 
-Learner = Literal["student", "bare-crop", "fine-tune", "as-is"]
+Learner = Literal["student", "continue", "bare-crop", "fine-tune", "as-is"]
 HERE = Path(__file__).parent
 
 
@@ -30,10 +30,12 @@ class RowPlan(_Strict):
 
 
 class Plan(_Strict):
-    """An experiment. ``steps``: training steps of every row, teacher and student together.
+    """An experiment. ``steps``: training steps of every row, teacher and student together; a row that
+    continues a model adds them to those of that model.
 
     ``base``: name of the recipe that ``set`` and the rows change. ``cumulative``: each row keeps the
     changes of the rows before it. ``keep_models``: whether the models stay in the work folder.
+    ``continues``: name of the experiment with whose models rows of the learner ``continue`` begin.
     ``published``: figures of others, put beside the table's first one, each under its source in words.
     """
 
@@ -43,9 +45,16 @@ class Plan(_Strict):
     seeds: tuple[int, ...] = (0, 1, 2)
     cumulative: bool = True
     keep_models: bool = False
+    continues: str | None = None
     set: dict[str, Any] = Field(default_factory=dict)
     published: dict[str, float] = Field(default_factory=dict)
     rows: tuple[RowPlan, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _says_what_is_continued(self) -> Plan:
+        if self.continues is None and any(row.learner == "continue" for row in self.rows):
+            raise ValueError("a row that continues needs the name of an experiment in continues")
+        return self
 
 
 @dataclass(frozen=True)
@@ -60,11 +69,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A plan under its name, with the recipe of every row."""
+    """A plan under its name, with the recipe of every row; ``continued``: the experiment it continues."""
 
     name: str
     plan: Plan
     rows: tuple[Row, ...]
+    continued: Experiment | None = None
 
 
 def experiment_names() -> list[str]:
@@ -87,18 +97,20 @@ def load_experiment(name: str, steps: int | None = None) -> Experiment:
         plan = Plan.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except (tomllib.TOMLDecodeError, ValidationError) as error:
         raise RecipeError(f"The plan {path} cannot be used: {error}.", "Correct it.") from error
-    return build_experiment(name, plan if steps is None else plan.model_copy(update={"steps": steps}))
+    continued = load_experiment(plan.continues, steps) if plan.continues else None
+    plan = plan if steps is None else plan.model_copy(update={"steps": steps})
+    return build_experiment(name, plan, continued)
 
 
-def build_experiment(name: str, plan: Plan) -> Experiment:
+def build_experiment(name: str, plan: Plan, continued: Experiment | None = None) -> Experiment:
     """The experiment of a plan: overrides added up, steps shared out."""
     changes = plan.set
     rows = []
     for order, row in enumerate(plan.rows):
         own = merged(changes, row.set)
-        rows.append(Row(order, row.name, row.learner, _recipe(plan, row.name, own)))
+        rows.append(Row(order, row.name, row.learner, _recipe(plan, row, own)))
         changes = own if plan.cumulative else changes
-    return Experiment(name, plan, tuple(rows))
+    return Experiment(name, plan, tuple(rows), continued)
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,15 +125,23 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return result
 
 
-def _recipe(plan: Plan, row: str, changes: Mapping[str, Any]) -> Recipe:
+def _recipe(plan: Plan, row: RowPlan, changes: Mapping[str, Any]) -> Recipe:
     values = merged(load_recipe(plan.base).model_dump(), changes)
     try:
-        recipe = Recipe.model_validate({**values, "name": row, "description": plan.title})
+        recipe = Recipe.model_validate({**values, "name": row.name, "description": plan.title})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "recipe"
-        raise RecipeError(f"Row {row!r} of {plan.title}: {key}: {first['msg']}.", "Correct it.") from error
-    return share_steps(recipe, plan.steps)
+        where = f"Row {row.name!r} of {plan.title}"
+        raise RecipeError(f"{where}: {key}: {first['msg']}.", "Correct it.") from error
+    return further(recipe, plan.steps) if row.learner == "continue" else share_steps(recipe, plan.steps)
+
+
+def further(recipe: Recipe, steps: int) -> Recipe:
+    """The recipe for ``steps`` more of a student whose teacher is behind it."""
+    student = recipe.student.model_copy(update={"steps": steps})
+    teacher = recipe.teacher.model_copy(update={"warm_start": False})
+    return recipe.model_copy(update={"student": student, "teacher": teacher})
 
 
 def share_steps(recipe: Recipe, steps: int) -> Recipe:

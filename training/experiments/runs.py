@@ -54,13 +54,17 @@ class Bench:
 
 @dataclass(frozen=True)
 class Run:
-    """One run, not necessarily made yet. ``recipe`` has the run's seed; ``start`` as the row asks."""
+    """One run, not necessarily made yet. ``recipe`` has the run's seed; ``start`` as the row asks.
+
+    ``before``: the run, of the same fold and seed, whose model this one trains further on its masks.
+    """
 
     experiment: Experiment
     row: Row
     fold: Fold
     seed: int
     start: Start | None = None
+    before: Run | None = None
 
     @property
     def recipe(self) -> Recipe:
@@ -75,14 +79,13 @@ class Run:
     @property
     def sha256(self) -> str:
         """Digest of everything but the data that decides the result."""
-        return digest(
-            {
-                "recipe": self.recipe.model_dump(mode="json", exclude=NO_RESULT),
-                "learner": self.row.learner,
-                "splits": dict(self.fold.splits),
-                "start": self.start.sha256 if self.start else None,
-            }
-        )
+        decides = {
+            "recipe": self.recipe.model_dump(mode="json", exclude=NO_RESULT),
+            "learner": self.row.learner,
+            "splits": dict(self.fold.splits),
+            "start": self.start.sha256 if self.start else None,
+        }
+        return digest({**decides, "before": self.before.sha256} if self.before else decides)
 
     def folder(self, bench: Bench) -> Path:
         """The run's own folder; another recipe or other data has another."""
@@ -108,12 +111,14 @@ def _slug(name: str) -> str:
 def runs_of(
     experiment: Experiment, dataset: Dataset, seeds: Sequence[int], start: Start | None = None
 ) -> Iterator[Run]:
-    """All runs of an experiment, row by row; ``start`` for the rows that begin with a model."""
+    """All runs of an experiment, row by row; ``start`` for the rows that begin with that model."""
     for row in experiment.rows:
         begins = start if row.learner in ("fine-tune", "as-is") else None
+        continued = experiment.continued if row.learner == "continue" else None
         for seed in seeds:
             for fold in folds_of(experiment.name, dataset, seed):
-                yield Run(experiment, row, fold, seed, begins)
+                before = Run(continued, continued.rows[0], fold, seed) if continued else None
+                yield Run(experiment, row, fold, seed, begins, before)
 
 
 def carry_out(run: Run, bench: Bench) -> RunResult:
@@ -163,15 +168,24 @@ def _student(run: Run, bench: Bench) -> RunResult:
     folder = WorkFolder(run.folder(bench) / "train")
     if not folder.model.is_file():
         if run.start is None:
-            _share_teacher(run, bench, data, folder)
+            _share_teacher(run.before or run, bench, data, folder)
         options = TrainOptions(
-            out=folder.path,
-            recipe=run.recipe,
-            start=run.start.model if run.start else None,
-            device=bench.device,
+            out=folder.path, recipe=run.recipe, start=_begins_with(run, bench), device=bench.device
         )
         train([data], options, bench.progress)
     return score(run, bench, load_bundle(folder.model, bench.device))
+
+
+def _begins_with(run: Run, bench: Bench) -> Path | None:
+    if run.before is None:
+        return run.start.model if run.start else None
+    model = run.before.model(bench)
+    if not model.is_file():
+        raise DatasetError(
+            f"The model to train further is not made yet: {describe(run.before)}.",
+            f"Run the experiment `{run.before.experiment.name}` first.",
+        )
+    return model
 
 
 def _share_teacher(run: Run, bench: Bench, data: Dataset, folder: WorkFolder) -> None:
@@ -202,7 +216,13 @@ def _bare_crop(run: Run, bench: Bench) -> RunResult:
     return _result(run, bench, data).model_copy(update={"types": types})
 
 
-_LEARNERS = {"student": _student, "fine-tune": _student, "as-is": _as_is, "bare-crop": _bare_crop}
+_LEARNERS = {
+    "student": _student,
+    "continue": _student,
+    "fine-tune": _student,
+    "as-is": _as_is,
+    "bare-crop": _bare_crop,
+}
 
 
 def score(run: Run, bench: Bench, bundle: Bundle) -> RunResult:
@@ -233,8 +253,6 @@ def _own_threshold(run: Run, point: OperatingPoint, chosen: bool) -> float | Non
 def _result(run: Run, bench: Bench, data: Dataset) -> RunResult:
     """A result that still lacks scores and seconds."""
     trained = [row for row in data.objects if row.split == "train" and row.role != "non_mitosis"]
-    recipe = run.recipe
-    teacher = recipe.teacher.steps * recipe.teacher.rounds if recipe.teacher.masks == "teacher" else 0
     trains = run.row.learner != "as-is"
     return RunResult(
         key=run.key,
@@ -243,12 +261,21 @@ def _result(run: Run, bench: Bench, data: Dataset) -> RunResult:
         recipe_sha256=run.sha256,
         dataset_sha256=bench.dataset.sha256,
         code_sha256=code_digest(),
-        steps=recipe.student.steps + teacher if trains else 0,
+        steps=_steps(run) if trains else 0,
         seconds=0.0,
         device=bench.device,
         software=software_versions(),
         mitoses_trained=len(trained) if trains else 0,
     )
+
+
+def _steps(run: Run) -> int:
+    """Training steps that a run's model has behind it, its teacher's included."""
+    recipe = run.recipe
+    if run.before is not None:
+        return recipe.student.steps + _steps(run.before)
+    teacher = recipe.teacher.steps * recipe.teacher.rounds if recipe.teacher.masks == "teacher" else 0
+    return recipe.student.steps + teacher
 
 
 def code_digest() -> str:
