@@ -43,6 +43,7 @@ from midog_qupath.progress import SILENT
 from midog_qupath.project.classes import ClassMap
 from midog_qupath.project.create import NewImage, create_project
 from midog_qupath.project.geojson import write_features
+from midog_qupath.project.model import PathObject
 from midog_qupath.project.run import as_path_objects, new_run
 from midog_qupath.slides.open import open_slide
 from midog_qupath.slides.tissue import find_tissue
@@ -275,8 +276,13 @@ def geojson(bundle: Bundle, folder: Path) -> None:
     outlines = shapely.buffer(shapely.points(places), 14.3, quad_segs=5)
     found = [Detection(x, y, 0.9, 0.1, o) for (x, y), o in zip(places, outlines, strict=True)]
     gc.collect()
-    wall, cpu = spent(lambda: write_features(folder / "many.geojson", as_path_objects(found, run, "1")))
-    click.echo(f"100,000 detections to GeoJSON: {wall:.1f} s wall, {cpu:.1f} s processor  (wanted: 1 s)")
+    things: list[PathObject] = []
+    made = spent(lambda: things.extend(as_path_objects(found, run, "1")))
+    written = spent(lambda: write_features(folder / "many.geojson", things))
+    click.echo(
+        f"100,000 detections to GeoJSON: {made[0] + written[0]:.1f} s wall, of these {written[0]:.2f} s "
+        f"writing and {made[0]:.2f} s making the objects that any store gets  (wanted: 1 s)"
+    )
 
 
 def memory(folder: Path, source: np.ndarray) -> None:

@@ -285,7 +285,7 @@ def to_feature(thing: PathObject) -> dict[str, Any] | None:
     if geometry is None:
         return None
     classification = _classification(thing.path_class) if thing.path_class is not None else None
-    feature = _feature(thing, geometry, classification)
+    feature = _feature(thing, str(thing.id), geometry, classification)
     validate_feature(feature)
     return feature
 
@@ -302,14 +302,20 @@ def _plain_feature(
         classes[thing.path_class] = _classification(thing.path_class)
         validate_class(classes[thing.path_class])
     classification = classes[thing.path_class] if thing.path_class is not None else None
-    feature = _feature(thing, _placed({"type": "Polygon", "coordinates": [ring]}, thing.roi), classification)
-    validate_id(feature["id"])
+    geometry = _placed({"type": "Polygon", "coordinates": [ring]}, thing.roi)
+    if thing.id is None:
+        validate_id(thing.id)
+    # An id that is one needs no check, and orjson writes it by itself.
+    feature = _feature(thing, thing.id, geometry, classification)
     validate_values(feature["properties"])
     return feature
 
 
 def _feature(
-    thing: PathObject, geometry: dict[str, Any], classification: dict[str, Any] | None
+    thing: PathObject,
+    identity: str | UUID | None,
+    geometry: dict[str, Any],
+    classification: dict[str, Any] | None,
 ) -> dict[str, Any]:
     properties: dict[str, Any] = {"objectType": thing.kind.value}
     if thing.name is not None:
@@ -322,7 +328,7 @@ def _feature(
         properties["measurements"] = {name: float(value) for name, value in thing.measurements.items()}
     if thing.metadata:
         properties["metadata"] = dict(thing.metadata)
-    feature = {"type": "Feature", "id": str(thing.id), "geometry": geometry, "properties": properties}
+    feature = {"type": "Feature", "id": identity, "geometry": geometry, "properties": properties}
     if thing.nucleus is not None and (nucleus := _geometry(thing.nucleus)):
         feature["nucleusGeometry"] = nucleus
     return feature

@@ -127,16 +127,18 @@ def settled(shapes: Sequence[BaseGeometry | None]) -> list[Polygon | None]:
     plain = (shapely.get_type_id(given) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(given)
     plain &= shapely.get_num_interior_rings(given) == 0
     chosen = np.flatnonzero(plain)
-    corners, whose = shapely.get_coordinates(given[chosen], return_index=True)
+    drawn, whose = shapely.get_coordinates(given[chosen], return_index=True)
     with np.errstate(invalid="ignore"):
-        corners = corners.round(2)
+        corners = drawn.round(2)
     bad = ~np.isfinite(corners).all(axis=1)
     bad[1:] |= (corners[1:] == corners[:-1]).all(axis=1) & (whose[1:] == whose[:-1])
     good = ~np.isin(np.arange(len(chosen)), whose[bad])
-    kept = good[whose]
-    numbers = np.cumsum(good) - 1
-    rings = shapely.linearrings(corners[kept], indices=numbers[whose[kept]])
-    polygons = shapely.polygons(rings)
+    if good.all() and np.array_equal(corners, drawn) and not shapely.has_z(given[chosen]).any():
+        polygons = given[chosen]  # settled before
+    else:
+        kept = good[whose]
+        numbers = np.cumsum(good) - 1
+        polygons = shapely.polygons(shapely.linearrings(corners[kept], indices=numbers[whose[kept]]))
     fine = (shapely.area(polygons) >= SMALLEST_AREA) & shapely.is_valid(polygons)
     found[chosen[good][fine]] = polygons[fine]
     return list(found)
