@@ -162,14 +162,19 @@ def detect(
         plan.batch_pixels(network_device(bundle)),
         segmenter.reduce,
     )
+
+    def look(batch: Batch) -> list[Detection]:
+        # The maps are gone when this returns: those of the next window would come on top of them.
+        new: list[Detection] = []
+        for part, seen in stages.waiting("network", segmenter.each(batch)):
+            new += candidates(bundle, seen, part.tiles, size, floor, lowest, stages)
+            if heatmap:
+                heatmap.put(part, seen)
+        return new
+
     try:
         for batch in stages.waiting("waiting for pixels", batches):
-            new: list[Detection] = []
-            for part, seen in stages.waiting("network", segmenter.each(batch)):
-                new += candidates(bundle, seen, part.tiles, size, floor, lowest, stages)
-                if heatmap:
-                    heatmap.put(part, seen)
-            found += [_to_slide(candidate, downsample) for candidate in new]
+            found += [_to_slide(candidate, downsample) for candidate in look(batch)]
             done += len(batch.tiles)
             progress.upto(done)
             if memory:
