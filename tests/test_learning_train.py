@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from learning_data import make_dataset
@@ -71,7 +72,10 @@ def test_training_learns_and_leaves_a_model_with_its_story(tmp_path: Path) -> No
     assert not (tmp_path / "model" / "work").exists()
     rows = [r for r in read_log(tmp_path / "model" / "log.csv") if r[0] == "student"]
     totals = [value for _, _, name, value in rows if name == "total"]
-    assert totals[-1] < totals[0]
+    # By halves: what ten steps happen to look at moves their mean more than they teach.
+    half = len(totals) // 2
+    assert half >= 3
+    assert np.mean(totals[half:]) < np.mean(totals[:half])
     assert {"contrastive", "classifier", "domain accuracy", "domain chance"} <= {row[2] for row in rows}
 
 

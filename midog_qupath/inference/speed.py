@@ -26,8 +26,9 @@ from midog_qupath.inference.segment import (
 )
 from midog_qupath.models.bundle import Bundle
 
-#: Batch sizes that are tried, on a CPU and elsewhere: what a window takes of memory grows with them.
-_TRIED_CPU, _TRIED = (4, 9), (4, 9, 16, 25)
+#: Batch sizes that are tried, on a CPU and elsewhere. What a window takes of memory grows with them, and on a
+#: CPU more than 4 wins nothing: 9 would take half a gigabyte more, if only for the trial.
+_TRIED_CPU, _TRIED = (2, 4), (4, 9, 16, 25)
 #: Less than so many working pixels are searched before a trial has paid.
 PROBE_PX = 500_000_000
 _FLIPS = 4
