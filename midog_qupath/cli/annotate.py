@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     help="Make machine code of the network first: up to a minute, then a fifth less time. Needs a compiler.",
 )  # fmt: skip
 @click.option(
-    "--compiled", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
+    "--compiled", type=click.Path(path_type=Path), metavar="FILE",
     help="Run the network from this file of `midog-qupath compile`, by OpenVINO or ONNX Runtime.",
 )  # fmt: skip
 @click.option(
