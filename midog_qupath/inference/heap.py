@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 
 #: Window pixels that are looked at in between, fewer than a large window has: giving back takes 30 ms, such a
-#: window two seconds, and what two of them leave is 300 MB more than what one does.
+#: window two seconds.
 _IN_BETWEEN_PX = 4_000_000
 
 
