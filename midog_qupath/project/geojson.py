@@ -303,9 +303,9 @@ def _plain_feature(
         validate_class(classes[thing.path_class])
     classification = classes[thing.path_class] if thing.path_class is not None else None
     geometry = _placed({"type": "Polygon", "coordinates": [ring]}, thing.roi)
-    if thing.id is None:
+    # What is a UUID by its type needs no check, and orjson writes it by itself.
+    if not isinstance(thing.id, UUID):
         validate_id(thing.id)
-    # An id that is one needs no check, and orjson writes it by itself.
     feature = _feature(thing, thing.id, geometry, classification)
     validate_values(feature["properties"])
     return feature

@@ -108,7 +108,13 @@ def build_experiment(name: str, plan: Plan, continued: Experiment | None = None)
     rows = []
     for order, row in enumerate(plan.rows):
         own = merged(changes, row.set)
-        rows.append(Row(order, row.name, row.learner, _recipe(plan, row, own)))
+        recipe = _recipe(plan, row.name, own)
+        if row.learner == "continue":
+            assert continued is not None  # the plan names it
+            recipe = further(recipe, plan.steps, continued.rows[0].recipe)
+        else:
+            recipe = share_steps(recipe, plan.steps)
+        rows.append(Row(order, row.name, row.learner, recipe))
         changes = own if plan.cumulative else changes
     return Experiment(name, plan, tuple(rows), continued)
 
@@ -125,22 +131,20 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return result
 
 
-def _recipe(plan: Plan, row: RowPlan, changes: Mapping[str, Any]) -> Recipe:
+def _recipe(plan: Plan, row: str, changes: Mapping[str, Any]) -> Recipe:
     values = merged(load_recipe(plan.base).model_dump(), changes)
     try:
-        recipe = Recipe.model_validate({**values, "name": row.name, "description": plan.title})
+        return Recipe.model_validate({**values, "name": row, "description": plan.title})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "recipe"
-        where = f"Row {row.name!r} of {plan.title}"
-        raise RecipeError(f"{where}: {key}: {first['msg']}.", "Correct it.") from error
-    return further(recipe, plan.steps) if row.learner == "continue" else share_steps(recipe, plan.steps)
+        raise RecipeError(f"Row {row!r} of {plan.title}: {key}: {first['msg']}.", "Correct it.") from error
 
 
-def further(recipe: Recipe, steps: int) -> Recipe:
-    """The recipe for ``steps`` more of a student whose teacher is behind it."""
+def further(recipe: Recipe, steps: int, before: Recipe) -> Recipe:
+    """The recipe for ``steps`` more of a student that was trained by ``before``, whose teacher is done."""
     student = recipe.student.model_copy(update={"steps": steps})
-    teacher = recipe.teacher.model_copy(update={"warm_start": False})
+    teacher = before.teacher.model_copy(update={"warm_start": False})
     return recipe.model_copy(update={"student": student, "teacher": teacher})
 
 

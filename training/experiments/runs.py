@@ -167,11 +167,10 @@ def _student(run: Run, bench: Bench) -> RunResult:
     data = apply_fold(bench.dataset, run.fold)
     folder = WorkFolder(run.folder(bench) / "train")
     if not folder.model.is_file():
+        start = _begins_with(run, bench)
         if run.start is None:
             _share_teacher(run.before or run, bench, data, folder)
-        options = TrainOptions(
-            out=folder.path, recipe=run.recipe, start=_begins_with(run, bench), device=bench.device
-        )
+        options = TrainOptions(out=folder.path, recipe=run.recipe, start=start, device=bench.device)
         train([data], options, bench.progress)
     return score(run, bench, load_bundle(folder.model, bench.device))
 
