@@ -239,8 +239,10 @@ def reading(made: MadeSlide, rounds: int) -> None:
                 imagecodecs.jpeg_decode(raw, tables=page.jpegtables, colorspace="YCBCR", outcolorspace="RGB")
 
         def read() -> None:
-            for tile in plan:
-                read_group(slide, [tile], 1.0, 2)
+            # Anew: what the one before has kept in memory is not decoded again.
+            with open_slide(made.path) as fresh:
+                for tile in plan:
+                    read_group(fresh, [tile], 1.0, 2)
 
         read()
         bare, real = [], []

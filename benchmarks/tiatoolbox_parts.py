@@ -29,7 +29,7 @@ from train import load, machine
 from midog_qupath.detection import Detection
 from midog_qupath.inference.detect import ProbabilityMap, Runtime, detect
 from midog_qupath.inference.heatmap import HeatMap
-from midog_qupath.inference.read import Batch, reduced
+from midog_qupath.inference.read import Batch
 from midog_qupath.inference.readers import ReaderPool
 from midog_qupath.inference.segment import Normalise, Seen, choose_precision, mitosis_probability
 from midog_qupath.inference.speed import Speed, default_workers
@@ -37,6 +37,7 @@ from midog_qupath.models.bundle import Bundle, load_bundle
 from midog_qupath.models.fast import run_only
 from midog_qupath.models.find import released_model
 from midog_qupath.slides.open import open_slide
+from midog_qupath.slides.resample import block_sums
 from midog_qupath.units import WORKING_MPP
 
 NETWORKS = ("fp32", "autocast", "compiled", "compiled autocast")
@@ -185,7 +186,7 @@ def network_of(bundle: Bundle, name: str) -> Network:
 
 def summed(image: NDArray[np.uint8], by: int) -> NDArray[np.int16]:
     """(H / by, W / by, 3) sums over squares of a window, as our own readers hand over."""
-    return np.asarray(reduced(image, by)).view(np.int16)
+    return np.asarray(block_sums(image, by)).view(np.int16)
 
 
 def model_of(bundle: Bundle, network: Network, grown: int) -> Any:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from slide_images import smooth, speckled, write_picture, write_pyramid, write_tiff
 
-from midog_qupath.slides.base import RgbArray
+from midog_qupath.slides.base import RgbArray, SummingSlide
 from midog_qupath.slides.open import open_slide
+from midog_qupath.slides.resample import block_sums
 from midog_qupath.slides.thumbnail import thumbnail
 
 RGB = speckled()
@@ -70,6 +71,47 @@ def test_jpeg_inside_tiff_keeps_its_colours(tmp_path: Path) -> None:
         options = {"compression": "jpeg", "compressionargs": {"outcolorspace": space}}
         path = write_tiff(tmp_path / "a.tif", rgb, photometric="rgb", tile=(64, 64), **options)
         assert np.abs(whole(path).astype(int) - rgb).mean() < 3
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tile": (64, 64)},
+        {"tile": (32, 64), "compression": "jpeg"},
+        {"planarconfig": "separate", "tile": (64, 64)},
+        {"rowsperstrip": 16},
+    ],
+    ids=["tiles", "packed", "planes apart", "strips"],
+)
+@pytest.mark.parametrize("size", [(150, 230), (151, 229), (128, 192)])
+@pytest.mark.parametrize("corner", [(0, 0), (-38, -20), (36, 54), (500, 500)])
+def test_sums_over_squares_are_those_of_the_pixels(tmp_path: Path, options: dict, size, corner) -> None:
+    """Also past the image, where the file's last tiles hold something else than white."""
+    rgb = speckled(*size)
+    pixels = np.moveaxis(rgb, 2, 0) if "planarconfig" in options else rgb
+    with open_slide(write_tiff(tmp_path / "a.tif", pixels, **options)) as slide:
+        assert isinstance(slide, SummingSlide)
+        for by in (2, 4):
+            x, y = (at // by * by for at in corner)
+            for _ in range(2):
+                sums = slide.read_sums(x, y, 200, 160, by)
+                if "rowsperstrip" in options and size[1] % by:
+                    assert sums is None
+                else:
+                    assert np.array_equal(sums, block_sums(slide.read(x, y, 200, 160, 1.0), by))
+
+
+def test_pieces_that_do_not_part_into_squares_are_not_summed(tmp_path: Path) -> None:
+    with open_slide(write_tiff(tmp_path / "a.tif", RGB, tile=(48, 48))) as slide:
+        assert slide.read_sums(0, 0, 64, 64, 32) is None
+        assert slide.read_sums(1, 0, 64, 64, 2) is None
+
+
+def test_sums_are_exact(tmp_path: Path) -> None:
+    by_hand = RGB.reshape(75, 2, 115, 2, 3).sum(axis=(1, 3))
+    assert np.array_equal(block_sums(RGB, 2), by_hand)
+    tall = speckled(1200, 600)
+    assert np.array_equal(block_sums(tall, 4), tall.reshape(300, 4, 150, 4, 3).sum(axis=(1, 3)))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".PNG"])

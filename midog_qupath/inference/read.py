@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeAlias
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from midog_qupath.inference.grid import Tile
-from midog_qupath.slides.base import RgbArray, Slide
+from midog_qupath.slides.base import RgbArray, Slide, SummingSlide
+from midog_qupath.slides.resample import block_sums
 
 #: uint8, or uint16 where they are sums.
 Pixels: TypeAlias = NDArray[Any]
@@ -57,18 +57,19 @@ def group_tiles(tiles: Sequence[Tile], pixels: int) -> list[list[Tile]]:
 
 def read_group(slide: Slide, tiles: Sequence[Tile], downsample: float, reduce: int = 1) -> Pixels:
     """(B, H, W, 3) pixels of tiles of one window size, summed over squares of ``reduce`` pixels."""
-    return np.stack([reduced(read_tile(slide, tile, downsample), reduce) for tile in tiles])
+    read = [_reduced(slide, tile, downsample, reduce) for tile in tiles]
+    return np.stack(read) if len(read) > 1 else read[0][np.newaxis]
 
 
-def reduced(pixels: RgbArray, by: int) -> Pixels:
-    """(H / by, W / by, 3) sums over squares; averages would be rounded, and the network sees it."""
+def _reduced(slide: Slide, tile: Tile, downsample: float, by: int) -> Pixels:
     if by == 1:
-        return pixels
-    height, width = pixels.shape[:2]
-    # The average of pixels times by ** 2 is their sum, exactly.
-    wide = pixels.astype(np.uint16)
-    wide *= by**2
-    return np.asarray(cv2.resize(wide, (width // by, height // by), interpolation=cv2.INTER_AREA))
+        return read_tile(slide, tile, downsample)
+    if downsample == 1 and not tile.mirrored and isinstance(slide, SummingSlide):
+        x, y = round(tile.x - tile.left), round(tile.y - tile.top)
+        sums = slide.read_sums(x, y, tile.window_width, tile.window_height, by)
+        if sums is not None:
+            return sums
+    return block_sums(read_tile(slide, tile, downsample), by)
 
 
 def read_batches(

@@ -13,6 +13,8 @@ from midog_qupath.units import MicronsPerPixel
 
 #: (height, width, 3) uint8 RGB.
 RgbArray: TypeAlias = NDArray[np.uint8]
+#: (height, width, 3) uint16 sums of RGB levels over squares of pixels.
+SumArray: TypeAlias = NDArray[np.uint16]
 #: Microns per pixel that an image of tissue can have.
 SENSIBLE_MPP = (0.05, 10.0)
 #: Pixel sizes of x and y that differ by more than this share are worth a word.
@@ -120,4 +122,26 @@ class FileSlide(Slide, Protocol):
 
     def __enter__(self) -> FileSlide:
         """The slide itself."""
+        ...
+
+
+@runtime_checkable
+class SummingSlide(Slide, Protocol):
+    """A slide that sums squares of its pixels piece by piece, which is quicker than all at the end."""
+
+    def read_sums(self, x: int, y: int, width: int, height: int, by: int) -> SumArray | None:
+        """Read sums over squares of ``by`` pixels of the full resolution.
+
+        Parameters
+        ----------
+        x, y
+            Upper left corner in slide pixels; may lie outside the image.
+        width, height
+            Size in slide pixels, multiples of ``by``.
+
+        Returns
+        -------
+        (height / by, width / by, 3) uint16, exactly the sums of what :meth:`read` gives; None where the
+        pieces of the file do not part into such squares.
+        """
         ...

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from midog_qupath.slides.base import Level, RgbArray
+from midog_qupath.slides.base import Level, RgbArray, SumArray
 
 #: Reads (level, x, y, width, height) in pixels of a level; the area lies inside the level.
 LevelReader = Callable[[int, int, int, int, int], RgbArray]
 #: More level pixels than this are never read at once where fewer will do.
 _LARGEST_READ = 50_000_000
+#: Pixels that are summed at once: they stay in a processor's cache.
+_CACHED_PX = 1 << 17
 #: Pixels around what is resampled, for the reach of the filters.
 _MARGIN = 4
 
@@ -61,6 +63,23 @@ def read_resampled(
     x1, y1 = math.ceil(left + width * step) + _MARGIN, math.ceil(top + height * step) + _MARGIN
     source = shrunk.read(x0, y0, x1 - x0, y1 - y0)
     return _scaled(source, left - x0, top - y0, step, width, height)
+
+
+def block_sums(pixels: RgbArray, by: int) -> SumArray:
+    """(H / by, W / by, 3) sums over squares; averages would be rounded, and a network sees it."""
+    height, width = pixels.shape[0] // by, pixels.shape[1] // by
+    result = np.empty((height, width, 3), dtype=np.uint16)
+    rows = max(1, _CACHED_PX // (width * by * by))
+    scratch = np.empty((rows * by, width * by, 3), dtype=np.uint16)
+    for row in range(0, height, rows):
+        target = result[row : row + rows]
+        # The average of pixels times by ** 2 is their sum, exactly.
+        source = pixels[row * by : (row + len(target)) * by, : width * by]
+        wide = scratch[: len(source)]
+        wide[:] = source
+        wide *= by**2
+        cv2.resize(wide, (width, len(target)), dst=target, interpolation=cv2.INTER_AREA)
+    return result
 
 
 def _is_whole(step: float, left: float, top: float) -> bool:

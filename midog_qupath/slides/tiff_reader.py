@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from midog_qupath.errors import SlideError
-from midog_qupath.slides.base import FileFacts, RgbArray
+from midog_qupath.slides.base import FileFacts, RgbArray, SumArray
 from midog_qupath.slides.headers import damaged
 from midog_qupath.slides.pictures import LARGEST_PX, over_white
 from midog_qupath.slides.pyramid import levels_of
-from midog_qupath.slides.resample import read_resampled
+from midog_qupath.slides.resample import block_sums, read_resampled
 from midog_qupath.slides.tiff_size import tiff_pixel_size
 
 #: What tifffile and its decoders raise for bytes that make no sense.
 _BROKEN = (ValueError, RuntimeError, OSError, LookupError, TypeError, AttributeError, ArithmeticError)
-#: Bytes of decoded pieces that are kept: two rows of tiles of a window.
-_KEPT_BYTES = 48 << 20
+#: Pixels of decoded pieces that are kept: two rows of tiles of a window.
+_KEPT_PX = 16 << 20
 _WHITE_IS_ZERO = 0
 #: Photometric interpretations that are RGB or grey once decoded: both greys, RGB, YCbCr.
 _READABLE = (0, 1, 2, 6)
@@ -42,9 +43,9 @@ class TiffSlide:
             logger.addHandler(logging.NullHandler())
         self.path = path
         self._lock = threading.Lock()
-        #: Decoded pieces by level and number, least recently used first.
-        self._kept: OrderedDict[tuple[int, int], RgbArray] = OrderedDict()
-        self._kept_bytes = 0
+        #: Decoded pieces by level, number and the squares they are summed over, least recently used first.
+        self._kept: OrderedDict[tuple[int, int, int], NDArray[Any]] = OrderedDict()
+        self._kept_px = 0
         try:
             self._file: Any = tifffile.TiffFile(path)
         except (*_BROKEN, struct.error, tifffile.TiffFileError) as error:
@@ -109,33 +110,51 @@ class TiffSlide:
         """See :meth:`midog_qupath.slides.base.Slide.read`."""
         return read_resampled(self.facts.levels, self._level, x, y, width, height, downsample)
 
-    def _level(self, index: int, x: int, y: int, width: int, height: int) -> RgbArray:
-        page = self._pages[index]
-        wide, tall = _segment_size(page)
-        across = -(-page.imagewidth // wide)
-        result = np.full((height, width, 3), 255, dtype=np.uint8)
-        for row in range(y // tall, (y + height - 1) // tall + 1):
-            for column in range(x // wide, (x + width - 1) // wide + 1):
-                piece = self._kept_piece(index, row * across + column)
-                if piece is not None:
-                    _paste(result, piece, column * wide - x, row * tall - y)
+    def read_sums(self, x: int, y: int, width: int, height: int, by: int) -> SumArray | None:
+        """See :meth:`midog_qupath.slides.base.SummingSlide.read_sums`."""
+        if any(length % by for length in (x, y, *_segment_size(self._pages[0]))):
+            return None
+        result = np.full((height // by, width // by, 3), 255 * by**2, dtype=np.uint16)
+        self._fill(result, 0, x, y, by)
         return result
 
-    def _kept_piece(self, index: int, number: int) -> RgbArray | None:
+    def _level(self, index: int, x: int, y: int, width: int, height: int) -> RgbArray:
+        result = np.full((height, width, 3), 255, dtype=np.uint8)
+        self._fill(result, index, x, y, 1)
+        return result
+
+    def _fill(self, result: NDArray[Any], index: int, x: int, y: int, by: int) -> None:
+        """Paste the pieces of a level that touch ``result``, whose corner lies at x, y of that level."""
+        page = self._pages[index]
+        wide, tall = _segment_size(page)
+        height, width = (length * by for length in result.shape[:2])
+        across = -(-page.imagewidth // wide)
+        for row in range(max(y, 0) // tall, -(-min(y + height, page.imagelength) // tall)):
+            for column in range(max(x, 0) // wide, -(-min(x + width, page.imagewidth) // wide)):
+                piece = self._kept_piece(index, row * across + column, by)
+                if piece is not None:
+                    _paste(result, piece, (column * wide - x) // by, (row * tall - y) // by)
+
+    def _kept_piece(self, index: int, number: int, by: int) -> NDArray[Any] | None:
         """A piece of a level, from memory where it was among the last: windows with a halo share pieces."""
-        key = index, number
+        key = index, number, by
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        piece = self._piece(self._pages[index], number)
-        if piece is not None and piece.nbytes <= _KEPT_BYTES // 4:
+        page = self._pages[index]
+        piece: NDArray[Any] | None = self._piece(page, number)
+        if piece is not None and by > 1:
+            piece = block_sums(_white_outside(piece, page, number), by)
+        if piece is not None and _pixels(piece, by) <= _KEPT_PX // 4:
             with self._lock:
-                self._kept_bytes += piece.nbytes - (self._kept[key].nbytes if key in self._kept else 0)
-                self._kept[key] = piece
-                while self._kept_bytes > _KEPT_BYTES:
-                    _, oldest = self._kept.popitem(last=False)
-                    self._kept_bytes -= oldest.nbytes
+                # Another thread may have been quicker.
+                if key not in self._kept:
+                    self._kept[key] = piece
+                    self._kept_px += _pixels(piece, by)
+                while self._kept_px > _KEPT_PX:
+                    (_, _, squares), oldest = self._kept.popitem(last=False)
+                    self._kept_px -= _pixels(oldest, squares)
         return piece
 
     def _piece(self, page: Any, number: int) -> RgbArray | None:
@@ -188,6 +207,22 @@ def _segment_size(page: Any) -> tuple[int, int]:
     return size
 
 
+def _pixels(piece: NDArray[Any], by: int) -> int:
+    return int(piece.shape[0] * piece.shape[1] * by**2)
+
+
+def _white_outside(piece: RgbArray, page: Any, number: int) -> RgbArray:
+    """A whole piece, white where it reaches past the image, whatever the file holds there."""
+    wide, tall = _segment_size(page)
+    row, column = divmod(number, -(-page.imagewidth // wide))
+    height, width = min(tall, page.imagelength - row * tall), min(wide, page.imagewidth - column * wide)
+    if (height, width) == (tall, wide):
+        return piece
+    whole = np.full((tall, wide, 3), 255, dtype=np.uint8)
+    _paste(whole, piece[:height, :width], 0, 0)
+    return whole
+
+
 def _rgb(piece: RgbArray, photometric: int) -> RgbArray:
     if piece.shape[2] == 4:
         return over_white(piece[..., :3], piece[..., 3])
@@ -195,7 +230,7 @@ def _rgb(piece: RgbArray, photometric: int) -> RgbArray:
     return 255 - rgb if photometric == _WHITE_IS_ZERO else rgb
 
 
-def _paste(target: RgbArray, piece: RgbArray, x: int, y: int) -> None:
+def _paste(target: NDArray[Any], piece: NDArray[Any], x: int, y: int) -> None:
     """Put a piece whose corner lies at x, y (may be negative) into the target."""
     y0, x0 = max(y, 0), max(x, 0)
     y1, x1 = min(y + piece.shape[0], target.shape[0]), min(x + piece.shape[1], target.shape[1])
