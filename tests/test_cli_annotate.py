@@ -90,7 +90,8 @@ def test_an_image_that_fails_makes_the_exit_code_one(command, project, model):
     [
         (("--model", "nowhere"), "no model at nowhere"),
         (("--image", "zzz"), "No image of the project is called zzz"),
-        (("--within", "nowhere.geojson"), "nowhere.geojson"),
+        (("--within", "nowhere.geojson"), "There is no file nowhere.geojson"),
+        (("--compiled", "nowhere.onnx"), "There is no file nowhere.onnx"),
         (("--regions", "Tumour"), "No image has an annotation of class Tumour"),
         (("--class-map", "nonsense"), "no class mapping"),
         (("--device", "mps"), "no usable device mps"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,6 +140,7 @@ def _run(
     opened = open_project(project)
     # A wrong name is said before the network's libraries are loaded, which takes seconds.
     select_images(opened, options["images"])
+    _find_files(options)
 
     from midog_qupath.inference.annotate import annotate_project
     from midog_qupath.inference.device import choose_device
@@ -164,6 +166,16 @@ def _run(
     if speed.compile:
         progress.note("The network is compiled first: up to a minute, a few seconds when it was before.")
     return annotate_project(opened, factory, bundle, found, chosen, progress)
+
+
+def _find_files(options: Mapping[str, Any]) -> None:
+    from midog_qupath.errors import GeoJsonError, ModelError
+
+    within, compiled = options["within"], options["compiled"]
+    if within is not None and not within.is_file():
+        raise GeoJsonError(f"There is no file {within}.", "Give --within a GeoJSON file with areas.")
+    if compiled is not None and not compiled.is_file():
+        raise ModelError(f"There is no file {compiled}.", "Make it with `midog-qupath compile`.")
 
 
 def _show(report: AnnotateReport) -> None:
