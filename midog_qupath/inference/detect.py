@@ -179,7 +179,7 @@ def detect(
             progress.upto(done)
             if memory:
                 memory.keep(done, found)
-            heap.looked_at(sum(tile.pixels for tile in batch.tiles))
+            heap.looked_at(batch.window_px)
     finally:
         # What comes here by Ctrl-C or an error goes on from this window.
         if memory:

@@ -27,6 +27,11 @@ class Batch(NamedTuple):
     pixels: Pixels
     reduce: int = 1
 
+    @property
+    def window_px(self) -> int:
+        """Working pixels of all windows together."""
+        return sum(tile.pixels for tile in self.tiles)
+
 
 def read_tile(slide: Slide, tile: Tile, downsample: float) -> RgbArray:
     """(window_height, window_width, 3) pixels of a tile; white past the image, mirrored where it says so."""

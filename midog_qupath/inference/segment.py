@@ -132,7 +132,7 @@ class Frugal:
 
         Raises ModelError where even the smallest piece is too large.
         """
-        held = sum(tile.pixels for tile in batch.tiles)
+        held = batch.window_px
         if held < self._too_much:
             try:
                 seen = self._inner(batch.pixels)

@@ -216,6 +216,10 @@ def _first_with(order: Sequence[str], mitoses: Mapping[str, int], wanted: int) -
     return taken
 
 
+def _mitotic_sources(dataset: Dataset) -> tuple[Fold, ...]:
+    return tuple(fold for fold in source_folds(dataset, False) if fold.group == SOURCES)
+
+
 def _released_folds(dataset: Dataset, seed: int) -> tuple[Fold, ...]:
     return (*source_folds(dataset, False), in_domain_fold(dataset), everything_fold(dataset))
 
@@ -224,7 +228,8 @@ _MAKERS: Mapping[str, Callable[[Dataset, int], tuple[Fold, ...]]] = {
     "detection": lambda data, seed: source_folds(data, True),
     "atypical": lambda data, seed: (*slide_folds(data), *scanner_folds(data)),
     "fine-tuning": few_label_folds,
-    "students": lambda data, seed: tuple(f for f in source_folds(data, False) if f.group == SOURCES),
+    "students": lambda data, seed: _mitotic_sources(data),
+    "floor": lambda data, seed: _mitotic_sources(data),
     "small-tiles": _released_folds,
     "released": _released_folds,
 }
