@@ -105,6 +105,16 @@ def test_bad_input_is_one_line_with_a_remedy(command, project, model, words, say
     assert says in err.splitlines()[-1]
 
 
+def test_when_all_is_searched_there_is_nothing_to_do(command, project, model):
+    words = ("annotate", project.path, "--model", model, "--store", "native", "--skip-existing")
+    assert command(*words)[0] == 0
+    code, out, _ = command(*words)
+    assert code == 0
+    assert out.startswith("Nothing to do")
+    code, out, _ = command(*words, "--json")
+    assert (code, json.loads(out)["images"]) == (0, 0)
+
+
 def test_a_damaged_model_is_an_error(command, project, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"half a mod")
     code, _, err = command("annotate", project.path, "--model", tmp_path)

@@ -150,6 +150,10 @@ def test_skip_existing_leaves_searched_images_alone(project):
     annotate_project(*args, options, SILENT)
     report = annotate_project(*args, AnnotateOptions(skip_existing=True), SILENT)
     assert [job.entry.name for job in report.jobs] == ["b.png"]
+    before = {path: path.read_bytes() for path in project.folder.rglob("*") if path.is_file()}
+    nothing = annotate_project(*args, AnnotateOptions(skip_existing=True), SILENT)
+    assert (nothing.jobs, nothing.failed, nothing.as_json()["images"]) == ((), {}, 0)
+    assert before == {path: path.read_bytes() for path in project.folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize(

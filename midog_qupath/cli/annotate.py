@@ -180,6 +180,9 @@ def _find_files(options: Mapping[str, Any]) -> None:
 
 def _show(report: AnnotateReport) -> None:
     data: dict[str, Any] = report.as_json()
+    if not data["run"]:
+        click.echo("Nothing to do: this model has searched all these images before (--skip-existing).")
+        return
     what = "Dry run" if data["dry_run"] else f"Run {data['run']}"
     click.echo(f"{what}: {data['images']} images, {data['mm2']:.3g} mm² searched")
     counts = ", ".join(f"{count} {name}" for name, count in data["found"].items()) or "no mitotic figure"

@@ -43,7 +43,10 @@ from midog_qupath.units import WORKING_MPP
 
 @dataclass(frozen=True)
 class AnnotateReport:
-    """What a run found and where it went. ``unreadable``: image name -> why it was not searched."""
+    """What a run found and where it went. ``unreadable``: image name -> why it was not searched.
+
+    Where all images were searched before and are to be skipped, there was no run: its name is empty.
+    """
 
     run: RunReport
     jobs: tuple[Job, ...]
@@ -112,6 +115,9 @@ def annotate_project(
     began = time.perf_counter()
     _require_resolution(bundle, model)
     jobs, unreadable = plan_jobs(project, store_factory, options, progress, bundle)
+    if not jobs and not unreadable:
+        nothing = RunReport(run="", store="", images=(), backup=None)
+        return AnnotateReport(nothing, (), {}, project.ours / "detections", options, {}, {})
     unfinished = Unfinished.of(project, _asked(bundle, options), progress.warn)
     if options.dry_run:
         unfinished = Unfinished(None, progress.warn)

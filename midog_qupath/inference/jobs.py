@@ -63,7 +63,7 @@ def plan_jobs(
     progress: Progress,
     bundle: Bundle,
 ) -> tuple[list[Job], dict[str, MidogError]]:
-    """The images to search, and those that cannot be read.
+    """The images to search, and those that cannot be read; neither where all that were asked for are done.
 
     Raises
     ------
@@ -73,6 +73,8 @@ def plan_jobs(
     entries = select_images(project, options.images)
     if options.skip_existing:
         entries = _without_existing(project, entries, bundle, options, progress)
+        if not entries:
+            return [], {}
     within = area_of_file(options.within) if options.within else None
     jobs: list[Job] = []
     failed: dict[str, MidogError] = {}
@@ -109,8 +111,6 @@ def _without_existing(
     left = tuple(entry for entry in entries if entry.entry_id not in existing)
     if len(left) < len(entries):
         progress.note(f"Left alone, because this model has searched them: {len(entries) - len(left)} images.")
-    if not left:
-        raise ProjectError("This model has searched all these images.", "Leave out --skip-existing.")
     return left
 
 
