@@ -154,7 +154,7 @@ def detect(
     done, found = memory.recall(tiles) if memory else (0, [])
     progress = _Shares(tiles, advance)
     progress.upto(done)
-    stages, floor, heap = runtime.stages, candidate_floor(bundle, lowest), Heap()
+    stages, floor = runtime.stages, candidate_floor(bundle, lowest)
     batches = runtime.readers.batches(
         slide,
         tiles[done:],
@@ -173,13 +173,14 @@ def detect(
         return new
 
     try:
-        for batch in stages.waiting("waiting for pixels", batches):
-            found += [_to_slide(candidate, downsample) for candidate in look(batch)]
-            done += len(batch.tiles)
-            progress.upto(done)
-            if memory:
-                memory.keep(done, found)
-            heap.looked_at(batch.window_px)
+        with Heap() as heap:
+            for batch in stages.waiting("waiting for pixels", batches):
+                found += [_to_slide(candidate, downsample) for candidate in look(batch)]
+                done += len(batch.tiles)
+                progress.upto(done)
+                if memory:
+                    memory.keep(done, found)
+                heap.looked_at(batch.window_px)
     finally:
         # What comes here by Ctrl-C or an error goes on from this window.
         if memory:

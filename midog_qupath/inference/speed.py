@@ -14,6 +14,7 @@ import numpy as np
 
 from midog_qupath.inference.detect import Runtime, Tiling
 from midog_qupath.inference.device import network_device
+from midog_qupath.inference.heap import Heap
 from midog_qupath.inference.profile import Stages
 from midog_qupath.inference.read import Pixels
 from midog_qupath.inference.readers import ReaderPool
@@ -96,7 +97,9 @@ def probe_batch(bundle: Bundle, make: Callable[[Bundle], Segmenter]) -> int:
         side = (core + 2 * bundle.card.halo) // segmenter.reduce
         pixels = np.full((1, side, side, 3), 200, np.uint16 if segmenter.reduce > 1 else np.uint8)
         try:
-            times = [_seconds(segmenter, pixels) for _ in range(2)]
+            # What one size leaves free would be no use to the next.
+            with Heap():
+                times = [_seconds(segmenter, pixels) for _ in range(2)]
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
