@@ -155,13 +155,8 @@ def detect(
     progress = _Shares(tiles, advance)
     progress.upto(done)
     stages, floor = runtime.stages, candidate_floor(bundle, lowest)
-    batches = runtime.readers.batches(
-        slide,
-        tiles[done:],
-        downsample,
-        plan.batch_pixels(network_device(bundle)),
-        segmenter.reduce,
-    )
+    together = plan.batch_pixels(network_device(bundle))
+    batches = runtime.readers.batches(slide, tiles[done:], downsample, together, segmenter.reduce)
 
     def look(batch: Batch) -> list[Detection]:
         # The maps are gone when this returns: those of the next window would come on top of them.
