@@ -107,7 +107,7 @@ def test_pieces_that_do_not_part_into_squares_are_not_summed(tmp_path: Path) -> 
         assert slide.read_sums(1, 0, 64, 64, 2) is None
 
 
-def test_sums_are_exact(tmp_path: Path) -> None:
+def test_sums_are_exact() -> None:
     by_hand = RGB.reshape(75, 2, 115, 2, 3).sum(axis=(1, 3))
     assert np.array_equal(block_sums(RGB, 2), by_hand)
     tall = speckled(1200, 600)
