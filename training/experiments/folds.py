@@ -220,13 +220,18 @@ def _mitotic_sources(dataset: Dataset) -> tuple[Fold, ...]:
     return tuple(fold for fold in source_folds(dataset, False) if fold.group == SOURCES)
 
 
+def _type_folds(dataset: Dataset) -> tuple[Fold, ...]:
+    return (*slide_folds(dataset), *scanner_folds(dataset))
+
+
 def _released_folds(dataset: Dataset, seed: int) -> tuple[Fold, ...]:
     return (*source_folds(dataset, False), in_domain_fold(dataset), everything_fold(dataset))
 
 
 _MAKERS: Mapping[str, Callable[[Dataset, int], tuple[Fold, ...]]] = {
     "detection": lambda data, seed: source_folds(data, True),
-    "atypical": lambda data, seed: (*slide_folds(data), *scanner_folds(data)),
+    "atypical": lambda data, seed: _type_folds(data),
+    "types": lambda data, seed: _type_folds(data),
     "fine-tuning": few_label_folds,
     "students": lambda data, seed: _mitotic_sources(data),
     "floor": lambda data, seed: _mitotic_sources(data),
