@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.command("export")
 @project_argument
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="DATASET",
+    "-o", "--output", type=click.Path(file_okay=False, path_type=Path), metavar="DATASET",
     help="Folder of the dataset; default: <project>/midog-qupath/dataset. An older dataset is replaced.",
 )  # fmt: skip
 @click.option(

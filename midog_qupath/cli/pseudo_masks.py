@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command("pseudo-masks")
 @click.argument("source", type=click.Path(path_type=Path), metavar="PROJECT|DATASET")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="DIR",
+    "-o", "--output", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
     help="Folder for overlays and objects; default: <project>/midog-qupath/pseudo-masks/<time>, "
     "or pseudo-masks/<time> beside the dataset.",
 )  # fmt: skip

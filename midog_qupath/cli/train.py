@@ -43,7 +43,7 @@ class Duration(click.ParamType[float]):
     "sources", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PROJECT|DATASET..."
 )
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="MODEL_DIR",
+    "-o", "--output", type=click.Path(file_okay=False, path_type=Path), metavar="MODEL_DIR",
     help="Folder of the model; default: <project>/midog-qupath/models/<time>, "
     "or models/<time> beside the dataset. "
     "A folder that holds an unfinished training of the same data and recipe is continued.",

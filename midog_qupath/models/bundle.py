@@ -259,5 +259,8 @@ def _read(file: Path, weights: bool = True) -> tuple[BundleCard, dict[str, Tenso
             card = BundleCard.model_validate(json.loads(text))
             tensors = {key: opened.get_tensor(key) for key in opened.keys()} if weights else {}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, ValidationError) as error:
-        raise ModelError(f"The model {file} is damaged or of another version.", "Train it anew.") from error
+        raise ModelError(
+            f"{file} is no model, damaged, or of another version.",
+            "Give the folder or file that `midog-qupath train` made, or train it anew.",
+        ) from error
     return card, tensors
