@@ -363,13 +363,16 @@ def test_the_released_model_takes_its_threshold_from_the_folds(
     monkeypatch.setattr(released, "load_experiment", lambda name, steps: experiment)
     monkeypatch.setattr(released, "FINE_TUNING_SOURCE", "domain-0")
     driver.make_runs(experiment, bench, driver.Selection(), None)
-    driver.write_results(experiment, bench, tmp_path / "released-results", None)
-    file = released.publish(bench, None, tmp_path / "released-results", tmp_path / "released")
+    results = tmp_path / "released-results"
+    results.mkdir()
+    (results / "table.md").write_text("| an earlier model | 0.99 |", encoding="utf-8")
+    file = driver.publish_model(experiment, bench, results, None, tmp_path / "released")
     card = load_bundle(file).card
     assert "research only" in card.licence
     told = (file.parent / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert card.operating_point.chosen_on in told
     assert "| released |" in told
+    assert "an earlier model" not in told
     assert card.trained_cases == tuple(f"field-{n}" for n in range(6))
     assert "had not seen it" in card.operating_point.chosen_on
     start = released.start_model(bench, None)

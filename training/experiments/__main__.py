@@ -81,7 +81,6 @@ def command(
     from training.experiments import driver
     from training.experiments.masks import MASKS, make_masks, write_mask_table
     from training.experiments.plan import load_experiment
-    from training.experiments.released import publish as put_out
     from training.experiments.runs import Bench
 
     folder = (results or (work if steps else _ROOT / "training") / "results") / name
@@ -99,7 +98,9 @@ def command(
         return
     bench = Bench(driver.open_dataset(dataset), work, choose_device(device), TerminalProgress())
     if publish:
-        bench.progress.note(f"Model: {put_out(bench, steps, folder)}")
+        if name != "released":
+            raise click.UsageError(f"--publish goes with `released`, not with {name}.")
+        bench.progress.note(f"Model: {driver.publish_model(experiment, bench, folder, steps)}")
         return
     driver.make_runs(experiment, bench, driver.Selection(only, folds, seeds), steps)
     if not runs_only:

@@ -14,7 +14,7 @@ from training.experiments.markdown import markdown
 from training.experiments.outcomes import Cell, keep_others, outcomes, read_csv, write_csv
 from training.experiments.plan import Experiment
 from training.experiments.plots import draw_block, draw_froc
-from training.experiments.released import start_model
+from training.experiments.released import RELEASED, publish, start_model
 from training.experiments.runs import Bench, Run, Start, carry_out, runs_of
 from training.experiments.tables import blocks, table_lines
 
@@ -98,6 +98,14 @@ def write_tables(experiment: Experiment, folder: Path) -> None:
         published = experiment.plan.published if block.title.split(":")[0] in (SLIDES, SCANNERS) else {}
         draw_block(block, published, folder / f"{_file_name(block.title)}.png")
     draw_froc(runs, rows, folder / "froc.png")
+
+
+def publish_model(
+    experiment: Experiment, bench: Bench, folder: Path, steps: int | None, product: Path = RELEASED
+) -> Path:
+    """Put the finished model into ``product``, its card with the tables of these very runs."""
+    write_results(experiment, bench, folder, steps)
+    return publish(bench, steps, folder, product)
 
 
 def command_of(experiment: Experiment) -> str:
