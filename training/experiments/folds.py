@@ -220,7 +220,7 @@ def _mitotic_sources(dataset: Dataset) -> tuple[Fold, ...]:
     return tuple(fold for fold in source_folds(dataset, False) if fold.group == SOURCES)
 
 
-def _type_folds(dataset: Dataset) -> tuple[Fold, ...]:
+def _type_folds(dataset: Dataset, seed: int) -> tuple[Fold, ...]:
     return (*slide_folds(dataset), *scanner_folds(dataset))
 
 
@@ -230,8 +230,8 @@ def _released_folds(dataset: Dataset, seed: int) -> tuple[Fold, ...]:
 
 _MAKERS: Mapping[str, Callable[[Dataset, int], tuple[Fold, ...]]] = {
     "detection": lambda data, seed: source_folds(data, True),
-    "atypical": lambda data, seed: _type_folds(data),
-    "types": lambda data, seed: _type_folds(data),
+    "atypical": _type_folds,
+    "types": _type_folds,
     "fine-tuning": few_label_folds,
     "students": lambda data, seed: _mitotic_sources(data),
     "floor": lambda data, seed: _mitotic_sources(data),

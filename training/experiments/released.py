@@ -60,7 +60,7 @@ def start_model(bench: Bench, steps: int | None) -> Start:
     return Start(mine[0].model(bench), threshold, mine[1].recipe_sha256)
 
 
-def publish(bench: Bench, steps: int | None, results: Path, folder: Path = RELEASED) -> Path:
+def publish(bench: Bench, steps: int | None, results: Path, folder: Path) -> Path:
     """Write the model trained on everything with the folds' operating point, its card as JSON and to read.
 
     ``results``: folder of the experiment's tables, which become part of the card to read.
