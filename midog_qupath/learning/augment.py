@@ -11,10 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from midog_qupath.learning.chance import Rng
 from midog_qupath.learning.recipe import AugmentationRecipe
-from midog_qupath.learning.stain import concentrations, from_concentrations, stain_matrix
-
-Rng = np.random.Generator
+from midog_qupath.learning.stain import restained, stain_matrix
 
 
 @dataclass(frozen=True)
@@ -95,32 +94,34 @@ def _pixel_centres(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def recolour(rng: Rng, tile: NDArray[np.uint8], recipe: AugmentationRecipe) -> NDArray[np.uint8]:
     """Stain, brightness, sharpness, noise and compression of a tile (h, w, 3) uint8."""
-    if recipe.stain:
-        tile = _restain(rng, tile, recipe.stain)
-    result = tile.astype(np.float32)
+    result = _restain(rng, tile, recipe.stain) if recipe.stain else tile.astype(np.float32)
     if recipe.brightness:
-        gain, lift = rng.uniform(-recipe.brightness, recipe.brightness, size=2)
-        result = (result - 128) * (1 + gain) + 128 + 255 * lift
+        # Plain numbers: one of numpy's own would make the whole tile float64.
+        gain, lift = rng.uniform(-recipe.brightness, recipe.brightness, size=2).tolist()
+        result *= 1 + gain
+        result += 255 * lift - 128 * gain
     if recipe.sharpen and rng.random() < 0.3:
         # Scanners sharpen, some a lot.
         softer = cv2.GaussianBlur(result, (0, 0), rng.uniform(0.7, 2.0))
-        result += rng.uniform(0.2, recipe.sharpen) * (result - softer)
+        share = rng.uniform(0.2, recipe.sharpen)
+        result = cv2.addWeighted(result, 1 + share, softer, -share, 0)
     elif recipe.blur and rng.random() < 0.4:
         result = cv2.GaussianBlur(result, (0, 0), rng.uniform(0.2, recipe.blur))
     if recipe.noise and rng.random() < 0.5:
-        deviation = np.float32(rng.uniform(0, recipe.noise))
-        result += rng.standard_normal(result.shape, dtype=np.float32) * deviation
-    tile = np.clip(result, 0, 255).astype(np.uint8)
+        deviation = rng.uniform(0, recipe.noise)
+        noise = rng.standard_normal(result.shape, dtype=np.float32)
+        result = cv2.addWeighted(result, 1, noise, deviation, 0)
+    tile = np.clip(result, 0, 255, out=result).astype(np.uint8)
     if recipe.jpeg and rng.random() < recipe.jpeg:
         tile = _compress(tile, int(rng.integers(40, 95)))
     return tile
 
 
-def _restain(rng: Rng, tile: NDArray[np.uint8], strength: float) -> NDArray[np.uint8]:
-    """Other amounts of each stain, and slightly other dyes (the stain vectors turn)."""
-    amounts = np.exp(rng.normal(0, strength, size=3)).astype(np.float32)
-    matrix = stain_matrix() + rng.normal(0, 0.12 * strength, size=(3, 3)).astype(np.float32)
-    return from_concentrations(concentrations(tile) * amounts, matrix.astype(np.float32))
+def _restain(rng: Rng, tile: NDArray[np.uint8], strength: float) -> NDArray[np.float32]:
+    """Other amounts of each stain, and slightly other dyes (the stain vectors turn); (h, w, 3) 0 to 255."""
+    amounts = np.exp(rng.normal(0, strength, size=3))
+    vectors = stain_matrix() + rng.normal(0, 0.12 * strength, size=(3, 3))
+    return restained(tile, amounts, vectors)
 
 
 def _compress(tile: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:

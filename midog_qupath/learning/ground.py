@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from midog_qupath.dataset.format import AreaRow, ImageRow, ObjectRow
 from midog_qupath.dataset.store import Dataset
 from midog_qupath.errors import DatasetError
-from midog_qupath.learning.augment import Rng
+from midog_qupath.learning.chance import Odds, Rng
 from midog_qupath.learning.labels import Label, Mask, area_labels, exhaustive_mask
 from midog_qupath.models.student import MITOSIS
 
@@ -74,6 +75,10 @@ class SpotSet:
         return [groups[key] for key in sorted(groups)]
 
     @cached_property
+    def _balanced(self) -> Odds:
+        return Odds.of(math.sqrt(len(group)) for group in self._groups)
+
+    @cached_property
     def _by_place(self) -> dict[tuple[int, Window], list[Spot]]:
         places: dict[tuple[int, Window], list[Spot]] = {}
         for spot in self.spots:
@@ -88,8 +93,7 @@ class SpotSet:
         """
         if not balance:
             return self.spots[int(rng.integers(len(self.spots)))]
-        weights = np.sqrt([len(group) for group in self._groups])
-        group = self._groups[int(rng.choice(len(weights), p=weights / weights.sum()))]
+        group = self._groups[self._balanced.draw(rng)]
         return group[int(rng.integers(len(group)))]
 
     def beside(self, spot: Spot) -> list[Spot]:
@@ -144,6 +148,10 @@ class Ground:
     def _exhaustive_px(self) -> NDArray[np.float64]:
         return np.array([float(area.exhaustive.sum()) for area in self.areas])
 
+    @cached_property
+    def _by_size(self) -> Odds:
+        return Odds.of(self._exhaustive_px.tolist())
+
     @property
     def has_fields(self) -> bool:
         """Whether any area is exhaustively labelled."""
@@ -191,7 +199,7 @@ class Ground:
 
     def random_spot(self, rng: Rng) -> Spot:
         """A uniformly random place of the exhaustively labelled ground."""
-        index = int(rng.choice(len(self.areas), p=self._exhaustive_px / self._exhaustive_px.sum()))
+        index = self._by_size.draw(rng)
         area = self.areas[index]
         for _ in range(50):
             y, x = rng.uniform(0, area.row.height), rng.uniform(0, area.row.width)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from midog_qupath.learning.augment import Rng
+from midog_qupath.learning.chance import Rng
 from midog_qupath.learning.stain import optical_density
 
 #: Radius of what is set in, and width of the rim over which it fades into the tile, in tile pixels.
@@ -51,15 +51,15 @@ def find_place(
     free = tried[(distance >= PATCH_PX).all(axis=1)][:_CHOICE]
     if not len(free):
         return None
-    wanted = _darkness(patch.image)
-    there = [_darkness(scene.image[_around(place)]) for place in free]
+    seen = [patch.image, *(scene.image[_around(place)] for place in free)]
+    wanted, *there = _darkness(seen)
     y, x = free[int(np.argmin(np.abs(np.array(there) - wanted).sum(axis=1)))]
     return int(y), int(x)
 
 
-def _darkness(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(3,) mean optical density of an image, from a part of its pixels."""
-    return np.asarray(optical_density(image[::4, ::4]).mean(axis=(0, 1)))
+def _darkness(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    """(N, 3) mean optical density of each image of the same size, from a part of its pixels."""
+    return np.asarray(optical_density(np.stack([image[::4, ::4] for image in images])).mean(axis=(1, 2)))
 
 
 def _around(place: Sequence[int]) -> tuple[slice, slice]:
@@ -78,7 +78,7 @@ def set_in(rng: Rng, scene: Scene, patch: Scene, place: tuple[int, int]) -> None
     weight = _fading(float(rng.uniform(*_RADIUS_PX)))
     rim = (weight > 0) & (weight < 1)
     below = scene.image[window]
-    shift = (optical_density(below)[rim] - optical_density(patch.image)[rim]).mean(axis=0)
+    shift = (optical_density(below[rim]) - optical_density(patch.image[rim])).mean(axis=0)
     shift = np.clip(shift, -_MOST_SHIFT, _MOST_SHIFT)
     matched = (patch.image.astype(np.float32) + 1) * 10 ** -shift.astype(np.float32) - 1
     mixed = weight[..., None] * np.clip(matched, 0, 255) + (1 - weight[..., None]) * below

@@ -150,11 +150,16 @@ def _number(value: Tensor | float) -> float:
 def update_average(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
     """Exponential moving average of weights and batch statistics; young averages follow faster."""
     keep = min(decay, (1 + step) / (10 + step))
-    pairs = list(zip(average.state_dict().values(), network.state_dict().values(), strict=True))
+    pairs = list(zip(_tensors(average), _tensors(network), strict=True))
     means, values = zip(*(pair for pair in pairs if pair[0].dtype.is_floating_point), strict=True)
     torch._foreach_lerp_(means, values, 1 - keep)
     for counter, value in (pair for pair in pairs if not pair[0].dtype.is_floating_point):
         counter.copy_(value)
+
+
+def _tensors(network: nn.Module) -> list[Tensor]:
+    # Half the time of a dictionary of states, which makes up a name for each.
+    return [*network.parameters(), *network.buffers()]
 
 
 def _save(phase: Phase, trained: Trained, optimiser: torch.optim.Optimizer) -> None:

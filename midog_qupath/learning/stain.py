@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,15 +46,20 @@ def optical_density(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     return _densities()[image]
 
 
-def concentrations(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(..., 3) haematoxylin, eosin and residual of uint8 RGB."""
-    return np.asarray(optical_density(image) @ _to_stains(), dtype=np.float32)
+def restained(
+    image: NDArray[np.uint8], amounts: NDArray[np.floating], vectors: NDArray[np.floating]
+) -> NDArray[np.float32]:
+    """(h, w, 3) RGB, 0 to 255, of an image with other amounts of its stains, seen through other dyes.
 
-
-def from_concentrations(stains: NDArray[np.float32], matrix: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """uint8 RGB (..., 3) of stain concentrations (..., 3) seen through stain vectors (3, 3)."""
-    transmitted = np.exp(stains @ (matrix * np.float32(-np.log(10)))) * 256 - 1
-    return np.asarray(np.clip(transmitted, 0, 255), dtype=np.uint8)
+    ``amounts`` (3,) factors of haematoxylin, eosin and residual; ``vectors`` (3, 3) their stain vectors.
+    """
+    # Unmixing, scaling and mixing are one matrix; with the ends of the densities' scale, one pass each.
+    through = (_to_stains() * amounts @ vectors).T
+    densities = cv2.transform(cv2.LUT(image, _densities()), (through * -np.log(10)).astype(np.float32))
+    transmitted = cv2.exp(densities, dst=densities)
+    transmitted *= 256
+    transmitted -= 1
+    return np.asarray(np.clip(transmitted, 0, 255, out=transmitted))
 
 
 def haematoxylin(image: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from midog_qupath.learning.augment import Placement, Rng, place, recolour, warp, warp_labels
+from midog_qupath.learning.augment import Placement, place, recolour, warp, warp_labels
+from midog_qupath.learning.chance import Odds, Rng
 from midog_qupath.learning.ground import Ground, Spot, SpotSet, Window
 from midog_qupath.learning.paste import PATCH_PX, Scene, find_place, set_in
 from midog_qupath.learning.recipe import AugmentationRecipe, SamplingRecipe
@@ -235,9 +236,7 @@ class _Tile:
 
 
 def _choose(rng: Rng, shares: Mapping[str, float]) -> str:
-    names = list(shares)
-    weights = np.array([shares[name] for name in names])
-    return names[int(rng.choice(len(names), p=weights / weights.sum()))]
+    return list(shares)[Odds.of(shares.values()).draw(rng)]
 
 
 def _components(rng: Rng, target: NDArray[np.uint8], most: int) -> tuple[NDArray[np.int64], list[int]]:
@@ -249,9 +248,11 @@ def _components(rng: Rng, target: NDArray[np.uint8], most: int) -> tuple[NDArray
             (target == pixel_class).astype(np.uint8), connectivity=4
         )
         large = [i for i in range(1, count) if stats[i, cv2.CC_STAT_AREA] >= _MIN_COMPONENT]
+        number_of = np.zeros(count, dtype=np.int64)
         for part in rng.permutation(large)[: most - len(classes)]:
             classes.append(pixel_class)
-            numbered[parts == part] = len(classes)
+            number_of[part] = len(classes)
+        numbered += number_of[parts]
     return numbered, classes
 
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from segmentation_models_pytorch.encoders import get_encoder
 from torch import Tensor, nn
 
-from midog_qupath.learning.augment import Placement, Rng, place, recolour, warp
+from midog_qupath.learning.augment import Placement, place, recolour, warp
+from midog_qupath.learning.chance import Rng
 from midog_qupath.learning.ground import AreaGround, Ground, Spot
 from midog_qupath.learning.labels import Label
 from midog_qupath.learning.phase import Phase, Trained, run_phase
