@@ -22,6 +22,7 @@ from midog_qupath.errors import MidogError
 from midog_qupath.project.lock import qupath_is_running
 from midog_qupath.project.qpproj import open_project
 from midog_qupath.project.stores.paquo_bridge import OLDEST
+from midog_qupath.wording import counted
 
 State = Literal["ok", "note", "problem"]
 #: Libraries without which a command fails, by the name they are imported under.
@@ -225,7 +226,7 @@ def place(project: Path | None) -> Iterator[Check]:
         yield Check(
             "project",
             "note" if missing else "ok",
-            f"{opened.path}: {len(opened.images)} images, {missing} of them not found",
+            f"{opened.path}: {counted(len(opened.images), 'image')}, {missing} of them not found",
             "midog-qupath info names them." if missing else None,
         )
     yield _writable(folder)

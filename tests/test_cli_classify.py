@@ -95,7 +95,7 @@ def test_without_json_a_line_a_crop_and_the_counts(tmp_path: Path, model: Path, 
     code, out, _ = midog("classify", tmp_path, "--model", model)
     assert code == 0
     assert out.splitlines()[0].split()[0] == "one.png"
-    assert out.splitlines()[-1].startswith("1 crops:")
+    assert out.splitlines()[-1].startswith("1 crop:")
 
 
 @pytest.mark.parametrize("size", [16, 63, 64, 100, 128, 150, 193, 400])

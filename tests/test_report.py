@@ -100,7 +100,7 @@ def test_its_figures_are_those_of_evaluate(command, made, tmp_path):
     assert f"<dt>F1</dt><dd>{evaluated['f1']:.3f}" in html
     # The case that the model has seen is shown and not measured.
     assert next(row for row in table["rows"] if row[0] == "c.png")[heads.index("TP")] is None
-    assert "1 cases that the model has seen" in html
+    assert "1 case that the model has seen" in html
 
 
 def test_nothing_is_loaded_and_no_name_becomes_html(command, made, tmp_path):

@@ -18,6 +18,7 @@ from midog_qupath.cli.common import (
     project_argument,
     store_option,
 )
+from midog_qupath.wording import counted
 
 _KAPPAS = (("kappa_mitosis", "kappa, mitosis or not"), ("kappa_type", "kappa, normal or atypical"))
 
@@ -58,18 +59,21 @@ def command(project: Path, first: str, second: str, store: StoreChoice, as_json:
 
 
 def _show(data: dict[str, Any]) -> None:
+    images, cases = counted(data["images"], "image"), counted(data["cases"], "case")
     click.echo(
-        f"{data['b']} against {data['a']}: {data['images']} images of {data['cases']} cases, "
-        f"{data['mitoses_a']} mitoses of a, {data['mitoses_b']} of b"
+        f"{data['b']} against {data['a']}: {images} of {cases}, "
+        f"{counted(data['mitoses_a'], 'mitosis', 'mitoses')} of a, {data['mitoses_b']} of b"
     )
     counts = data["b_against_a"]
     for name in ("precision", "recall", "f1"):
         click.echo(f"  {name:24} {_figure(counts[name], counts['ci'].get(name))}")
     for key, label in _KAPPAS:
         one = data[key]
-        click.echo(f"  {label:26} {_figure(one['kappa'], one['ci'])}  over {one['objects']} objects")
+        click.echo(
+            f"  {label:26} {_figure(one['kappa'], one['ci'])}  over {counted(one['objects'], 'object')}"
+        )
     if data["left_out_images"]:
-        click.echo(f"Left out: {data['left_out_images']} images that only one of both labelled")
+        click.echo(f"Left out: {counted(data['left_out_images'], 'image')} that only one of both labelled")
 
 
 def _figure(value: float | None, ends: list[float] | None) -> str:

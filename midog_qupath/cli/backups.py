@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from midog_qupath.cli.common import json_option, print_json, project_argument
+from midog_qupath.wording import counted
 
 
 @click.command("backups")
@@ -36,9 +37,10 @@ def command(project: Path, as_json: bool) -> int:
     if as_json:
         print_json(rows)
         return 0
-    for row in rows:
-        told = f"{row['images']:>5} images  {row['why']}" if row["whole"] else "damaged"
-        click.echo(f"{row['time']:20}{int(str(row['bytes'])) / 1e6:>10.1f} MB{told}")
-    if not rows:
+    for backup in found:
+        record = backup.record
+        told = f"{counted(len(record.images), 'image'):>12}  {record.why}" if record else "damaged"
+        click.echo(f"{backup.time:20}{backup.size / 1e6:>10.1f} MB{told}")
+    if not found:
         click.echo("No backups: nothing has been written into this project.")
     return 0

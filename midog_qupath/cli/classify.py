@@ -15,6 +15,7 @@ from midog_qupath.cli.common import (
     print_json,
 )
 from midog_qupath.units import COARSE_MPP, REFUSED_MPP, WORKING_MPP, MicronsPerPixel
+from midog_qupath.wording import counted
 
 if TYPE_CHECKING:
     from midog_qupath.inference.crops import CropReport
@@ -103,4 +104,6 @@ def _show(report: CropReport) -> None:
         click.echo(f"{verdict.file:{width}}  {kind:8}  {verdict.atypical_probability:.3f}")
     atypical = sum(verdict.atypical for verdict in report.verdicts)
     count = len(report.verdicts)
-    click.echo(f"{count} crops: {count - atypical} normal, {atypical} atypical (last column: P(atypical))")
+    click.echo(
+        f"{counted(count, 'crop')}: {count - atypical} normal, {atypical} atypical (last column: P(atypical))"
+    )

@@ -10,10 +10,10 @@ import click
 @click.command("compile")
 @click.argument("model", type=click.Path(path_type=Path), required=False)
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path), metavar="FILE",
+    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE",
     help="Where to write it; default: model.onnx beside the model.",
 )  # fmt: skip
-def command(model: Path | None, out: Path | None) -> int:
+def command(model: Path | None, output: Path | None) -> int:
     """Write MODEL (a file or the folder of a training; default: the released one) as ONNX.
 
     `midog-qupath annotate --compiled FILE` then runs it by OpenVINO, or by ONNX Runtime where OpenVINO is
@@ -28,7 +28,7 @@ def command(model: Path | None, out: Path | None) -> int:
     if found is None:
         raise ModelError("This version ships no model.", "Give the folder or file of one that you trained.")
     file = found / FILE_NAME if found.is_dir() else found
-    target = out or file.with_suffix(".onnx")
+    target = output or file.with_suffix(".onnx")
     export_onnx(load_bundle(file), target)
     click.echo(f"Compiled: {target}")
     return 0

@@ -19,6 +19,7 @@ from midog_qupath.cli.common import (
     project_argument,
     store_option,
 )
+from midog_qupath.wording import counted
 
 if TYPE_CHECKING:
     from midog_qupath.counting.result import ImageCount, ProjectCount
@@ -170,7 +171,8 @@ def _lines(image: ImageCount) -> list[str]:
     words = (
         f"{image.by('person')} drawn, {image.by('reviewed')} reviewed, {image.by('unreviewed')} unreviewed"
     )
-    lines = [f"{image.entry.name}: {image.total} mitoses ({words}) in {image.area_mm2:.3g} mm², {place}"]
+    mitoses = counted(image.total, "mitosis", "mitoses")
+    lines = [f"{image.entry.name}: {mitoses} ({words}) in {image.area_mm2:.3g} mm², {place}"]
     figures = []
     if image.per_mm2 is not None and image.per_10_hpf is not None:
         figures += [f"{image.per_mm2:.2f} per mm²", f"{image.per_10_hpf:.1f} per 10 HPF"]

@@ -18,6 +18,7 @@ from midog_qupath.cli.common import (
     project_argument,
     store_option,
 )
+from midog_qupath.wording import counted
 
 if TYPE_CHECKING:
     from midog_qupath.dataset.store import Dataset
@@ -114,7 +115,7 @@ def _report(dataset: Dataset, as_json: bool) -> None:
     else:
         _show(summary)
     if skipped := summary["skipped"]:
-        TerminalProgress().warn(f"{len(skipped)} images were left out: {', '.join(skipped)}.")
+        TerminalProgress().warn(f"Left out: {counted(len(skipped), 'image')}: {', '.join(skipped)}.")
 
 
 def _show(summary: dict[str, Any]) -> None:
@@ -143,10 +144,13 @@ def _lines(summary: dict[str, Any]) -> list[str]:
     if summary["ignored"]:
         lines.append(f"Ignored annotations: {_counted(summary['ignored'])}")
     if summary["unlabelled"]:
-        lines.append(f"{len(summary['unlabelled'])} images without labels are not in the dataset.")
+        lines.append(
+            f"Without labels, and not in the dataset: {counted(len(summary['unlabelled']), 'image')}."
+        )
     for split, held in summary["splits"].items():
         lines.append(
-            f"{split}: {held['cases']} cases, {held['mitoses']} mitoses, {held['look_alikes']} look-alikes"
+            f"{split}: {counted(held['cases'], 'case')}, {counted(held['mitoses'], 'mitosis', 'mitoses')}, "
+            f"{counted(held['look_alikes'], 'look-alike')}"
         )
     return [*lines, f"Dataset: {summary['dataset']}"]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from midog_qupath.wording import counted
+
 _CURVES = (("average_precision", "average precision"), ("froc_auc", "FROC-AUC (0 to 8)"))
 _TYPES = (
     ("balanced_accuracy", "balanced accuracy"),
@@ -25,14 +27,15 @@ def result_lines(data: Mapping[str, Any]) -> Iterator[str]:
     if data["atypical"] is not None:
         yield from _types(data["atypical"], mark)
     if data["left_out_cases"]:
-        yield f"Left out: {len(data['left_out_cases'])} cases that the model has seen"
+        yield f"Left out: {counted(len(data['left_out_cases']), 'case')} that the model has seen"
 
 
 def difference_lines(data: Mapping[str, Any]) -> Iterator[str]:
     """Differences as :func:`comparison_json` gives them."""
     parts = [("detection", ["precision", "recall", "f1"]), ("curves", [name for name, _ in _CURVES])]
     parts.append(("atypical", [name for name, _ in _TYPES]))
-    yield f"Difference on {data['images']} images of {data['cases']} cases (detections - against):"
+    images, cases = counted(data["images"], "image"), counted(data["cases"], "case")
+    yield f"Difference on {images} of {cases} (detections - against):"
     if data["cases"] < 2:
         yield "  none: an interval needs at least two cases"
     for part, names in parts:
@@ -48,7 +51,7 @@ def difference_lines(data: Mapping[str, Any]) -> Iterator[str]:
 def _detection(detection: Mapping[str, Any], curves: Mapping[str, Any] | None, mark: str) -> Iterator[str]:
     at = f", threshold {detection['threshold']:.3f}" if detection["threshold"] is not None else ""
     area = f", {detection['mm2']:.3g} mm²" if detection["mm2"] is not None else ""
-    yield f"Detection{mark}: {detection['images']} images{area}{at}"
+    yield f"Detection{mark}: {counted(detection['images'], 'image')}{area}{at}"
     yield f"  {'':24}{'TP':>6}{'FP':>6}{'FN':>6}  {'precision':22}{'recall':22}F1"
     yield _counts("pooled", detection["pooled"])
     for key, kind in _KINDS:

@@ -10,6 +10,7 @@ import click
 
 from midog_qupath.cli.common import TerminalProgress, json_option, print_json
 from midog_qupath.errors import ProjectError
+from midog_qupath.wording import counted
 
 if TYPE_CHECKING:
     from midog_qupath.project.model import Project
@@ -49,13 +50,13 @@ def command(
     unknown = [image.name for image in project.images if image.mpp is None]
     if unknown:
         progress.warn(
-            f"The pixel size of {len(unknown)} images is not known ({unknown[0]}...): set it in QuPath, or "
-            "give it to every command with --mpp."
+            f"The pixel size of {counted(len(unknown), 'image')} is not known ({unknown[0]}...): set it in "
+            "QuPath, or give it to every command with --mpp."
         )
     if as_json:
         print_json(_rows(project))
     else:
-        progress.note(f"{project.path}: {len(project.images)} images.")
+        progress.note(f"{project.path}: {counted(len(project.images), 'image')}.")
 
 
 def _facts(
@@ -97,12 +98,13 @@ def _say_what_fits_nothing(
             f"{image_table} names none of the images ({', '.join(unused[:3])}).", "Correct the names in it."
         )
     without = [path.name for number, path in enumerate(paths) if number not in found]
-    for names, what in (
-        (unused, "lines of the table fit no image"),
-        (without, "images are not in the table"),
+    for names, thing, what in (
+        (unused, "line", "In the table, without an image"),
+        (without, "image", "Not in the table"),
     ):
         if names:
-            progress.warn(f"{len(names)} {what}: {', '.join(names[:5])}{'...' if len(names) > 5 else '.'}")
+            told = f"{', '.join(names[:5])}{'...' if len(names) > 5 else '.'}"
+            progress.warn(f"{what}: {counted(len(names), thing)}: {told}")
 
 
 def _rows(project: Project) -> dict[str, object]:

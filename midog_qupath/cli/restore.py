@@ -13,6 +13,7 @@ from midog_qupath.cli.common import (
     print_json,
     project_argument,
 )
+from midog_qupath.wording import counted
 
 
 @click.command("restore")
@@ -40,7 +41,9 @@ def command(project: Path, time: str, images: tuple[str, ...], as_json: bool) ->
             }
         )
         return 0
-    click.echo(f"{len(report.restored)} images restored, {len(report.same)} were as in the backup already")
+    click.echo(
+        f"{counted(len(report.restored), 'image')} restored, {len(report.same)} were as in the backup already"
+    )
     if report.backup:
         click.echo(f"What was there before: restore {project} {report.backup.name}")
     return 0

@@ -15,6 +15,7 @@ from midog_qupath.cli.common import (
     project_argument,
     store_option,
 )
+from midog_qupath.wording import counted
 
 if TYPE_CHECKING:
     from midog_qupath.project.undo import UndoReport
@@ -72,7 +73,8 @@ def _show(report: UndoReport) -> None:
     removed, put_back, kept, left_out = (
         sum(getattr(image, what) for image in done) for what in ("removed", "put_back", "kept", "left_out")
     )
-    click.echo(f"Run {report.run} is undone in {len(done)} of {len(report.images)} images by {report.store}")
+    images = counted(len(report.images), "image")
+    click.echo(f"Run {report.run} is undone in {len(done)} of {images} by {report.store}")
     click.echo(
         f"{removed} of its detections removed, {put_back} of earlier runs put back; {kept} stay because a "
         f"person touched them, {left_out} did not come back beside what a person kept or deleted"

@@ -23,6 +23,7 @@ from midog_qupath.project.write import StoreFactory
 from midog_qupath.slides.check import open_entry
 from midog_qupath.slides.mpp import resolve_mpp
 from midog_qupath.slides.tissue import find_tissue
+from midog_qupath.wording import counted
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,9 @@ def _without_existing(
     }
     left = tuple(entry for entry in entries if entry.entry_id not in existing)
     if len(left) < len(entries):
-        progress.note(f"Left alone, because this model has searched them: {len(entries) - len(left)} images.")
+        progress.note(
+            f"Left alone, because this model has searched them: {counted(len(entries) - len(left), 'image')}."
+        )
     return left
 
 
@@ -146,7 +149,7 @@ def _require_areas(
             "The result is marked."
         )
     if empty and jobs:
-        progress.note(f"Left alone, because nothing in them is to be searched: {empty} images.")
+        progress.note(f"Left alone, because nothing in them is to be searched: {counted(empty, 'image')}.")
     if empty and not jobs and not failed:
         where = f"annotation of class {options.regions}" if options.regions else f"area of {options.within}"
         raise ProjectError(f"No image has an {where}.", "Draw one, save in QuPath, and run again.")

@@ -20,6 +20,7 @@ from midog_qupath.report.charts import (
 )
 from midog_qupath.report.gather import Material
 from midog_qupath.report.measure import Measured, reliability
+from midog_qupath.wording import counted
 
 
 def summary(material: Material) -> tuple[Fact, ...]:
@@ -43,7 +44,9 @@ def _scores(measured: Measured) -> list[Fact]:
     if result.detection is not None:
         figures = result.detection.pooled.figures
         facts += [(name, _figure(figures.get(key))) for name, key in _SCORES]
-        facts.append(("Measured on", f"{result.detection.images} images, {result.detection.mm2:.3g} mm²"))
+        facts.append(
+            ("Measured on", f"{counted(result.detection.images, 'image')}, {result.detection.mm2:.3g} mm²")
+        )
     if result.curves is not None:
         facts += [(name, _figure(result.curves.pooled.get(key))) for name, key in _OVER_ALL]
     if result.types is not None:

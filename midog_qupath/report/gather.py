@@ -20,6 +20,7 @@ from midog_qupath.report.measure import Measured, Recorder, measured_places
 from midog_qupath.report.spots import RunDetections, read_run
 from midog_qupath.report.subject import Subject
 from midog_qupath.units import MicronsPerPixel
+from midog_qupath.wording import counted
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,9 @@ def _warnings(measured: Measured | None) -> list[str]:
     result = measured.result
     warnings = [f"{name}: {error}" for name, error in result.skipped.items()]
     if result.left_out_cases:
-        warnings.insert(0, f"Not in the figures: {len(result.left_out_cases)} cases that the model has seen.")
+        warnings.insert(
+            0, f"Not in the figures: {counted(len(result.left_out_cases), 'case')} that the model has seen."
+        )
     if result.in_sample:
         warnings.insert(0, "IN-SAMPLE: the figures include cases that the model was trained or tuned on.")
     return warnings
