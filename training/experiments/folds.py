@@ -235,6 +235,6 @@ _MAKERS: Mapping[str, Callable[[Dataset, int], tuple[Fold, ...]]] = {
     "fine-tuning": few_label_folds,
     "students": lambda data, seed: _mitotic_sources(data),
     "floor": lambda data, seed: _mitotic_sources(data),
-    "small-tiles": _released_folds,
+    "small-tiles": lambda data, seed: (*_released_folds(data, seed), *slide_folds(data)),
     "released": _released_folds,
 }
