@@ -79,7 +79,7 @@ def test_an_image_left_out_gives_exit_code_1_and_its_name(
 ) -> None:
     (project.folder / "images" / "b.png").unlink()
     assert run(monkeypatch, project.path, "--store", "native") == 1
-    assert "Left out: 1 image: b.png" in capsys.readouterr().err
+    assert "Left out (1 image): b.png" in capsys.readouterr().err
     assert len(Dataset.open(project.ours / "dataset").images) == 1
 
 

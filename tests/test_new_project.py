@@ -196,8 +196,8 @@ def test_a_table_gives_domain_case_and_extent(tmp_path: Path, picture: Path) -> 
         {"domain": "lab 1", "case": "c1", "labelled": "whole"},
         {},
     ]
-    assert "In the table, without an image: 1 line: z." in done.stderr
-    assert "Not in the table: 1 image: b.jpg." in done.stderr
+    assert "In the table, without an image (1 line): z." in done.stderr
+    assert "Not in the table (1 image): b.jpg." in done.stderr
     raw = json.loads((tmp_path / "p" / "project.qpproj").read_text(encoding="utf-8"))
     assert raw["images"][0]["metadata"] == {"domain": "lab 1", "case": "c1", "labelled": "whole"}
 

@@ -115,7 +115,7 @@ def _report(dataset: Dataset, as_json: bool) -> None:
     else:
         _show(summary)
     if skipped := summary["skipped"]:
-        TerminalProgress().warn(f"Left out: {counted(len(skipped), 'image')}: {', '.join(skipped)}.")
+        TerminalProgress().warn(f"Left out ({counted(len(skipped), 'image')}): {', '.join(skipped)}.")
 
 
 def _show(summary: dict[str, Any]) -> None:

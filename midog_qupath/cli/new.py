@@ -104,7 +104,7 @@ def _say_what_fits_nothing(
     ):
         if names:
             told = f"{', '.join(names[:5])}{'...' if len(names) > 5 else '.'}"
-            progress.warn(f"{what}: {counted(len(names), thing)}: {told}")
+            progress.warn(f"{what} ({counted(len(names), thing)}): {told}")
 
 
 def _rows(project: Project) -> dict[str, object]:

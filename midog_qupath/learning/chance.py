@@ -28,4 +28,5 @@ class Odds:
 
     def draw(self, rng: Rng) -> int:
         """The number of one of the things; never one of weight 0."""
-        return bisect_right(self.cumulative, rng.random() * self.cumulative[-1])
+        last = len(self.cumulative) - 1  # the product may be rounded up to the sum
+        return bisect_right(self.cumulative, rng.random() * self.cumulative[-1], hi=last)

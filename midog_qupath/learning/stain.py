@@ -53,7 +53,7 @@ def restained(
 
     ``amounts`` (3,) factors of haematoxylin, eosin and residual; ``vectors`` (3, 3) their stain vectors.
     """
-    # Unmixing, scaling and mixing are one matrix; with the ends of the densities' scale, one pass each.
+    # Unmixing, scaling and mixing are one matrix.
     through = (_to_stains() * amounts @ vectors).T
     densities = cv2.transform(cv2.LUT(image, _densities()), (through * -np.log(10)).astype(np.float32))
     transmitted = cv2.exp(densities, dst=densities)
