@@ -23,7 +23,7 @@ import numpy as np
 from shapely.geometry import Point, box
 
 from midog_qupath.detection import Detection
-from midog_qupath.errors import MidogError
+from midog_qupath.errors import MidogError, SafetyError
 from midog_qupath.progress import SILENT
 from midog_qupath.project.backup import all_backups
 from midog_qupath.project.classes import ClassMap
@@ -115,11 +115,15 @@ def annotate(project: Project, opened: Open, places: Sequence[tuple[float, float
 
 
 def undo(project: Project, opened: Open) -> bool:
-    """Undo the second run; where that is done already, nothing."""
-    second = load_manifests(project)[1]
-    if all(image.state == "undone" for image in second.images):
-        return True
-    return not undo_run(project, lambda: opened(project), second.run, SILENT).failed
+    """Undo the second run; where that is done already, it must say so."""
+    second = load_manifests(project)[1].run
+    try:
+        return not undo_run(project, lambda: opened(project), second, SILENT).failed
+    except SafetyError:
+        # Asked all the same: one killed after its last image leaves a lock that only the next run takes away.
+        if all(image.state == "undone" for image in load_manifests(project)[1].images):
+            return True
+        raise
 
 
 def go_back(project: Project) -> bool:

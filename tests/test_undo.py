@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from inference_standin import Command
 from store_objects import require_same
 from test_write_detections import Cut, HookedStore
+from test_write_safety import dead_pid, lock_of
 from write_worlds import World, deleted, make_world, reclassified
 
 import midog_qupath
@@ -219,6 +221,15 @@ def test_a_second_writer_is_refused(native: World) -> None:
     with project_lock(native.project), pytest.raises(SafetyError, match="writing into this project"):
         undo(native)
     assert native.places() == [(100, 100)]
+
+
+def test_one_killed_after_its_last_image_leaves_nothing_for_the_next(native: World) -> None:
+    native.write((100, 100))
+    undo(native)
+    lock_of(native.project, dead_pid(), platform.node())
+    with pytest.raises(SafetyError, match="nothing to do"):
+        undo(native)
+    assert not (native.project.ours / "lock").exists()
 
 
 def test_the_command_tells_what_it_did(
