@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 def counted(number: int, one: str, many: str | None = None) -> str:
     """``1 image``, ``2 images``; ``many``: the plural, where it is not ``one`` with an s."""
     return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def listed(counts: Mapping[str, int]) -> str:
+    """``2 Mitosis, 1 Non-mitosis`` in the order given; nothing where there is none."""
+    return ", ".join(f"{count} {name}" for name, count in counts.items())

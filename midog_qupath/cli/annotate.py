@@ -21,7 +21,7 @@ from midog_qupath.cli.common import (
     project_argument,
     store_option,
 )
-from midog_qupath.wording import counted
+from midog_qupath.wording import counted, listed
 
 if TYPE_CHECKING:
     from midog_qupath.inference.annotate import AnnotateReport
@@ -186,7 +186,7 @@ def _show(report: AnnotateReport) -> None:
         return
     what = "Dry run" if data["dry_run"] else f"Run {data['run']}"
     click.echo(f"{what}: {counted(data['images'], 'image')}, {data['mm2']:.3g} mm² searched")
-    counts = ", ".join(f"{count} {name}" for name, count in data["found"].items()) or "no mitotic figure"
+    counts = listed(data["found"]) or "no mitotic figure"
     click.echo(f"Found: {counts}")
     if data["dry_run"]:
         click.echo(

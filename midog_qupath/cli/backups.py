@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from midog_qupath.cli.common import json_option, print_json, project_argument
 from midog_qupath.wording import counted
+
+if TYPE_CHECKING:
+    from midog_qupath.project.backup import Backup
 
 
 @click.command("backups")
@@ -23,19 +27,8 @@ def command(project: Path, as_json: bool) -> int:
     from midog_qupath.project.qpproj import open_project
 
     found = all_backups(open_project(project))
-    rows = [
-        {
-            "time": backup.time,
-            "why": backup.record.why if backup.record else None,
-            "images": len(backup.record.images) if backup.record else 0,
-            "bytes": backup.size,
-            "whole": backup.record is not None,
-            "folder": str(backup.folder),
-        }
-        for backup in found
-    ]
     if as_json:
-        print_json(rows)
+        print_json([_row(backup) for backup in found])
         return 0
     for backup in found:
         record = backup.record
@@ -44,3 +37,14 @@ def command(project: Path, as_json: bool) -> int:
     if not found:
         click.echo("No backups: nothing has been written into this project.")
     return 0
+
+
+def _row(backup: Backup) -> dict[str, object]:
+    return {
+        "time": backup.time,
+        "why": backup.record.why if backup.record else None,
+        "images": len(backup.record.images) if backup.record else 0,
+        "bytes": backup.size,
+        "whole": backup.record is not None,
+        "folder": str(backup.folder),
+    }

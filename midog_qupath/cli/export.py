@@ -18,7 +18,7 @@ from midog_qupath.cli.common import (
     project_argument,
     store_option,
 )
-from midog_qupath.wording import counted
+from midog_qupath.wording import counted, listed
 
 if TYPE_CHECKING:
     from midog_qupath.dataset.store import Dataset
@@ -131,7 +131,7 @@ def _show(summary: dict[str, Any]) -> None:
     table.add_column("mm²", justify="right")
     table.add_column("objects")
     for row in summary["images"]:
-        objects = ", ".join(f"{count} {label}" for label, count in row["objects"].items()) or "none"
+        objects = listed(row["objects"]) or "none"
         split = row["split"] or "by object"
         table.add_row(row["name"], row["domain"], split, row["extent"], f"{row['mm2']:.3f}", objects)
     console.print(table)
@@ -140,9 +140,9 @@ def _show(summary: dict[str, Any]) -> None:
 
 
 def _lines(summary: dict[str, Any]) -> list[str]:
-    lines = [f"Objects: {_counted(summary['classes'])}"]
+    lines = [f"Objects: {listed(summary['classes'])}"]
     if summary["ignored"]:
-        lines.append(f"Ignored annotations: {_counted(summary['ignored'])}")
+        lines.append(f"Ignored annotations: {listed(summary['ignored'])}")
     if summary["unlabelled"]:
         lines.append(
             f"Without labels, and not in the dataset: {counted(len(summary['unlabelled']), 'image')}."
@@ -153,7 +153,3 @@ def _lines(summary: dict[str, Any]) -> list[str]:
             f"{counted(held['look_alikes'], 'look-alike')}"
         )
     return [*lines, f"Dataset: {summary['dataset']}"]
-
-
-def _counted(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in counts.items())

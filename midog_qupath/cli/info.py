@@ -18,6 +18,7 @@ from midog_qupath.cli.common import (
     project_argument,
     store_option,
 )
+from midog_qupath.wording import counted, listed
 
 #: Problems printed before the rest is counted; ``--json`` holds all.
 _PROBLEMS = 20
@@ -84,9 +85,9 @@ def _show(data: dict[str, Any], reason: str) -> None:
         table.add_row(*_cells(row))
     console.print(table)
     console.print(f"Store: {reason}", soft_wrap=True, markup=False)
-    count = len(data["images"])
-    counted = f"{count} image{'s' * (count != 1)}, annotations: {_counted(data['classes'])}"
-    console.print(counted, soft_wrap=True, markup=False)
+    annotations = listed(data["classes"]) or "none"
+    images = counted(len(data["images"]), "image")
+    console.print(f"{images}, annotations: {annotations}", soft_wrap=True, markup=False)
     progress = TerminalProgress()
     for problem in data["problems"][:_PROBLEMS]:
         progress.warn(problem)
@@ -101,9 +102,5 @@ def _cells(row: dict[str, Any]) -> list[str]:
     file = ("moved" if row["stale"] else "ok") if row["readable"] else "not readable"
     size = f"{row['width']} x {row['height']}" if row["width"] and row["height"] else "?"
     mpp = f"{row['mpp']:.4g}" if row["mpp"] else "?"
-    labels = (row["domain"] or "", row["case"] or "", row["extent"] or "", _counted(row["classes"]))
+    labels = (row["domain"] or "", row["case"] or "", row["extent"] or "", listed(row["classes"]) or "none")
     return [escape(cell) for cell in (row["name"], file, size, mpp, *labels)]
-
-
-def _counted(classes: dict[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in classes.items()) or "none"

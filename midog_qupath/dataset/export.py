@@ -26,6 +26,7 @@ from midog_qupath.project.model import ImageEntry, Project
 from midog_qupath.project.ours import ours_state
 from midog_qupath.project.stores.base import ProjectStore
 from midog_qupath.units import COARSE_MPP
+from midog_qupath.wording import listed
 
 #: What is wrong with one image does not keep the others from being exported.
 _OF_ONE_IMAGE = (SlideError, StoreError, GeoJsonError, ProjectError)
@@ -126,7 +127,7 @@ def _refuse_nothing(project: Project, class_map: ClassMap, found: _Collected) ->
         return
     if found.skipped:
         raise next(iter(found.skipped.values()))
-    there = _counted(found.ignored) or "none"
+    there = listed(dict(sorted(found.ignored.items()))) or "none"
     raise DatasetError(
         f"Nothing in {project.path} is labelled {class_map.mitosis} or {class_map.non_mitosis} "
         f"(other annotations: {there}).",
@@ -195,7 +196,3 @@ def _overridden(
         )
         for name, entry in entries.items()
     }
-
-
-def _counted(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))

@@ -43,7 +43,7 @@ def _constant(values: NDArray[np.floating]) -> NDArray[np.float32]:
 
 def optical_density(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(..., 3) optical densities (0 = clear glass) of uint8 RGB."""
-    return _densities()[image]
+    return _densities().take(image)
 
 
 def restained(
@@ -55,7 +55,7 @@ def restained(
     """
     # Unmixing, scaling and mixing are one matrix.
     through = (_to_stains() * amounts @ vectors).T
-    densities = cv2.transform(cv2.LUT(image, _densities()), (through * -np.log(10)).astype(np.float32))
+    densities = cv2.transform(optical_density(image), (through * -np.log(10)).astype(np.float32))
     transmitted = cv2.exp(densities, dst=densities)
     transmitted *= 256
     transmitted -= 1
