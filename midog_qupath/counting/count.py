@@ -28,6 +28,7 @@ from midog_qupath.slides.check import open_entry
 from midog_qupath.slides.mpp import resolve_mpp
 from midog_qupath.slides.tissue import HOLE_MM2, tissue_outline
 from midog_qupath.units import MATCH_RADIUS, MicronsPerPixel, to_pixels
+from midog_qupath.wording import counted, none_could_be
 
 #: A hole larger than this share of the window is not tissue: otherwise a small window could lie in one.
 _HOLE_SHARE = 0.05
@@ -110,12 +111,12 @@ def _require_some(
     progress: Progress,
 ) -> None:
     if empty and (counts or skipped):
-        progress.note(f"Left alone, because there is nothing in them to be counted: {empty} images.")
+        progress.note(f"Left alone, with nothing in them to be counted: {counted(empty, 'image')}.")
     if counts:
         return
     if skipped:
         first = next(iter(skipped.values()))
-        raise ProjectError(f"None of {len(skipped)} images could be counted: {first.what}", first.remedy)
+        raise ProjectError(f"{none_could_be('counted', len(skipped))}: {first.what}", first.remedy)
     if options.regions is None:
         raise ProjectError("All images are mosaics: there is no tissue to count in.", "Choose others.")
     raise ProjectError(

@@ -15,6 +15,7 @@ from midog_qupath.evaluation.result import CurveScore, EvaluationResult
 from midog_qupath.evaluation.summary import curve_score, detection_score, types_score
 from midog_qupath.evaluation.truth import ImageTruth, Truth
 from midog_qupath.progress import Progress
+from midog_qupath.wording import none_could_be
 
 
 def evaluate(
@@ -47,7 +48,7 @@ def evaluate(
             advance(1)
     if not done:
         first = next(iter(skipped.values()))
-        raise EvaluationError(f"None of {len(skipped)} images could be evaluated: {first.what}", first.remedy)
+        raise EvaluationError(f"{none_could_be('evaluated', len(skipped))}: {first.what}", first.remedy)
     images = tuple(measure(image, prediction) for image, prediction in done)
     detection, types = detection_score(images), types_score(images)
     if detection is None and types is None:

@@ -23,7 +23,7 @@ from midog_qupath.project.write import StoreFactory
 from midog_qupath.slides.check import open_entry
 from midog_qupath.slides.mpp import resolve_mpp
 from midog_qupath.slides.tissue import find_tissue
-from midog_qupath.wording import counted
+from midog_qupath.wording import counted, none_could_be
 
 
 @dataclass(frozen=True)
@@ -162,5 +162,5 @@ def require_some(results: Sequence[object], unreadable: Mapping[str, MidogError]
     if not results and unreadable:
         first = next(iter(unreadable.values()))
         raise SlideError(
-            f"None of {len(unreadable)} images could be searched: {first.what}", first.remedy
+            f"{none_could_be('searched', len(unreadable))}: {first.what}", first.remedy
         ) from first
