@@ -17,10 +17,7 @@ import orjson
 def atomic_writer(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside ``path`` that replaces it when the block ends without error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    temporary = Path(name)
-    # Opened again by its name: a stream made of a handle is called by a number, which tifffile cannot take.
-    os.close(handle)
+    temporary = _temporary_beside(path)
     try:
         with temporary.open("wb") as stream:
             yield stream
@@ -28,9 +25,27 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
             os.fsync(stream.fileno())
         _keep_mode(path, temporary)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
+            _tell_of(path, error)
         raise
+
+
+def _temporary_beside(path: Path) -> Path:
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    except OSError as error:
+        _tell_of(path, error)
+        raise
+    # Opened again by its name: a stream made of a handle is called by a number, which tifffile cannot take.
+    os.close(handle)
+    return Path(name)
+
+
+def _tell_of(path: Path, error: OSError) -> None:
+    # A person asked for this file and knows nothing of the temporary one.
+    error.filename, error.filename2 = str(path), None
 
 
 def _keep_mode(path: Path, temporary: Path) -> None:

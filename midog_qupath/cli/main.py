@@ -80,9 +80,8 @@ def main() -> None:
     except MidogError as error:
         _fail(f"Error: {error}", 1)
     except OSError as error:
-        _fail(
-            f"Error: {error.strerror or error}: {error.filename or ''} Check the disk and the permissions.", 1
-        )
+        where = f": {error.filename}" if error.filename else ""
+        _fail(f"Error: {error.strerror or error}{where}. Check the disk and the permissions.", 1)
     sys.exit(status if isinstance(status, int) else 0)
 
 
