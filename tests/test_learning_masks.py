@@ -11,6 +11,7 @@ from learning_data import make_dataset
 from midog_qupath.dataset.format import AreaRow, ImageRow, ObjectRow
 from midog_qupath.dataset.store import Dataset, DatasetMeta, write_dataset, write_pixels
 from midog_qupath.learning.ground import AreaGround, Ground, gather
+from midog_qupath.learning.labels import area_labels, exhaustive_mask, rasterise
 from midog_qupath.learning.mining import mine_area
 from midog_qupath.learning.pseudo_masks import first_masks, pseudo_masks
 from midog_qupath.learning.recipe import TeacherRecipe
@@ -116,6 +117,31 @@ def test_the_student_learns_nothing_from_surroundings_that_the_teacher_takes_for
     doubted = pseudo_masks(area, opinion, TeacherRecipe())
     assert doubted[28, 24] == IGNORE
     assert doubted[64, 64] == MITOSIS
+
+
+def test_an_object_at_the_border_of_two_blocks_is_no_negative_in_the_one_without_its_label() -> None:
+    image = ImageRow("i", "i", "d", 400, 200, WORKING_MPP, "whole", None, None, 0.002, "train")
+    outline = shapely.to_wkb(shapely.Point(197, 100).buffer(12))
+    row = ObjectRow(
+        "i", "i", "d", "x", "normal", 197.0, 100.0, "polygon", outline, None, None, None, "train", "1"
+    )
+    left, right = (AreaRow("i", x0, 0.0, 1.0, 200, 200, "") for x0 in (0.0, 200.0))
+    assert [len(area_labels(area, [row])) for area in (left, right)] == [1, 0]
+    assert exhaustive_mask(left, image, [row]).all()
+    known = exhaustive_mask(right, image, [row])
+    ys, xs = np.mgrid[:200, :200] + 0.5
+    assert not known[np.hypot(xs + 200 - 197, ys - 100) < 20].any()
+    assert known[np.hypot(xs + 200 - 197, ys - 100) > 50].all()
+
+
+def test_an_extent_lies_where_its_outline_was_drawn() -> None:
+    disc = shapely.Point(30.5, 40.25).buffer(12)
+    mask = rasterise(disc, (0, 0, 80, 60))
+    ys, xs = np.argwhere(mask).T + 0.5
+    assert abs(xs.mean() - 30.5) < 0.15
+    assert abs(ys.mean() - 40.25) < 0.15
+    centres = shapely.points(*(np.mgrid[:60, :80] + 0.5))
+    assert mask.T[shapely.contains(disc, centres)].all()
 
 
 def test_every_peak_of_a_field_that_no_label_explains_is_mined(ground: Ground) -> None:

@@ -100,6 +100,19 @@ def test_candidates_lie_on_their_objects(tmp_path: Path) -> None:
         assert pixel_class in ((3,) if target[0] == 0 else (1, 2))
 
 
+def test_no_candidate_of_the_classifier_lies_at_the_border_of_its_tile(tmp_path: Path) -> None:
+    ground = gather([make_dataset(tmp_path / "d")], lambda row: row.split == "train", soft_labels=True)
+    maps = [first_masks(area, TeacherRecipe()) for area in ground.areas]
+    sampling = SamplingRecipe(tile_px=96, batch=6)
+    source = TileSource(ground.with_maps(maps), sampling, AugmentationRecipe(), 2, 0, SpotSet(()))
+    batches = [source.batch(step) for step in range(20)]
+    nuclei = np.concatenate([b.candidate_target[:, 0] == 1 for b in batches])
+    assert nuclei.sum() > 20
+    for batch in batches:
+        places = batch.positions[:, 1:]
+        assert ((places >= 12) & (places <= batch.images.shape[1] - 12)).all()
+
+
 def _mosaic(folder: Path) -> Dataset:
     pixels = np.zeros((128, 256, 3), dtype=np.uint8)
     pixels[:, :128], pixels[:, 128:] = 200, 90

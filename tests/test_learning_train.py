@@ -1,5 +1,6 @@
 """A tiny whole training: loss falls, parts switch off, and it continues as if never interrupted."""
 
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from learning_data import make_dataset
 from midog_qupath.errors import DatasetError, ModelError, RecipeError
 from midog_qupath.learning.operating_point import unchosen
 from midog_qupath.learning.recipe import Recipe, load_recipe, recipe_names
-from midog_qupath.learning.runlog import read_log
+from midog_qupath.learning.runlog import RunLog, read_log
 from midog_qupath.learning.train import TrainOptions, train
+from midog_qupath.learning.workfolder import WorkFolder
 from midog_qupath.models.bundle import BundleCard, load_bundle, round_weights, save_bundle
 from midog_qupath.models.student import Student
 
@@ -145,6 +147,77 @@ def test_what_was_learnt_from_a_model_keeps_its_terms_and_its_cases(tmp_path: Pa
     assert {*card.trained_cases} < {*continued.trained_cases}
 
 
+def test_no_case_that_a_model_learnt_from_chooses_its_threshold_later(tmp_path: Path) -> None:
+    short = TINY.model_copy(update={"student": TINY.student.model_copy(update={"steps": 1})})
+    old = make_dataset(tmp_path / "old", splits=["train", "train", "val", "val"])
+    new = make_dataset(tmp_path / "new", splits=["val", "train", "val", "train"])
+    first = train([old], TrainOptions(tmp_path / "first", short), Listener())
+    listener = Listener()
+    second = train([new], TrainOptions(tmp_path / "second", short, start=first), listener)
+    card = load_bundle(second).card
+    assert any("1 validation case that the model to start from" in said for said in listener.said)
+    assert card.trained_cases == ("field-0", "field-1", "field-3")
+    assert card.tuned_cases == ("field-2", "field-3")
+    # What only chose the threshold before may choose it again.
+    third = train([old], TrainOptions(tmp_path / "third", short, start=first), Listener())
+    assert load_bundle(third).card.tuned_cases == ("field-2", "field-3")
+
+
+def test_a_time_limit_counts_what_was_spent_before_an_interruption(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "data")
+    endless = TINY.model_copy(
+        update={"checkpoint_seconds": 0.001, "student": TINY.student.model_copy(update={"steps": 10**6})}
+    )
+    folder, options = WorkFolder(tmp_path / "model"), TrainOptions(tmp_path / "model", endless, seconds=30)
+    with pytest.raises(KeyboardInterrupt):
+        train([data], options, Listener(("student", 2)))
+    spent = folder.spent_seconds()
+    assert 0 < spent < 30
+    folder.keep_spent_seconds(spent + 1000)
+    checkpoint = torch.load(folder.checkpoint("student"), weights_only=True)
+    checkpoint["seconds"] = checkpoint["used_seconds"]
+    torch.save(checkpoint, folder.checkpoint("student"))
+    # The phase keeps the time that it was given first, which is over now: no step more is taken.
+    train([data], options, Listener())
+    assert not [row for row in read_log(tmp_path / "model" / "log.csv") if row[0] == "student"]
+
+
+def test_a_phase_begun_after_an_interruption_has_what_is_left_of_the_time_limit(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "data")
+    endless = TINY.model_copy(update={"student": TINY.student.model_copy(update={"steps": 10**6})})
+    options = TrainOptions(tmp_path / "model", endless, seconds=60)
+    with pytest.raises(KeyboardInterrupt):
+        train([data], options, Listener(("teacher-1", 5)))
+    WorkFolder(tmp_path / "model").keep_spent_seconds(1000)
+    began = time.monotonic()
+    train([data], options, Listener())
+    assert time.monotonic() - began < 30
+
+
+def test_the_log_holds_every_step_once_and_no_phase_leaks_into_the_next(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "data")
+    recipe = TINY.model_copy(
+        update={
+            "teacher": TINY.teacher.model_copy(update={"steps": 25}),
+            "student": TINY.student.model_copy(update={"steps": 20}),
+        }
+    )
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train([data], TrainOptions(whole, recipe), Listener())
+    with pytest.raises(KeyboardInterrupt):  # before the first checkpoint
+        train([data], TrainOptions(parts, recipe), Listener(("teacher-1", 22)))
+    train([data], TrainOptions(parts, recipe), Listener())
+    rows = read_log(parts / "log.csv")
+    assert [row[:3] for row in rows] == [row[:3] for row in read_log(whole / "log.csv")]
+    assert len({row[:3] for row in rows}) == len(rows)
+    log = RunLog(tmp_path / "log.csv")
+    log.rewind("teacher", 0)
+    log.add("teacher", 9, {"total": 1000.0})
+    log.rewind("student", 0)
+    log.add("student", 10, {"total": 1.0})
+    assert read_log(tmp_path / "log.csv") == [("student", 10, "total", 1.0)]
+
+
 def test_the_file_holds_the_weights_that_were_measured(tmp_path: Path) -> None:
     torch.manual_seed(3)
     network = Student(TINY.network).eval()
@@ -169,8 +242,8 @@ def test_a_folder_with_another_training_is_not_touched(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train([data], TrainOptions(tmp_path / "model", TINY), Listener(("teacher-1", 1)))
     other = TINY.model_copy(update={"seed": 5})
-    with pytest.raises(ModelError, match="another recipe"):
-        train([data], TrainOptions(tmp_path / "model", other), Listener())
+    with pytest.raises(ModelError, match=r"other settings \(recipe, time limit\)"):
+        train([data], TrainOptions(tmp_path / "model", other, seconds=60), Listener())
 
 
 def test_a_misspelt_recipe_key_is_refused(tmp_path: Path) -> None:

@@ -46,7 +46,8 @@ class Duration(click.ParamType[float]):
     "-o", "--output", type=click.Path(file_okay=False, path_type=Path), metavar="MODEL_DIR",
     help="Folder of the model; default: <project>/midog-qupath/models/<time>, "
     "or models/<time> beside the dataset. "
-    "A folder that holds an unfinished training of the same data and recipe is continued.",
+    "A folder that holds an unfinished training of the same data, "
+    "recipe, start and time limit is continued.",
 )  # fmt: skip
 @click.option("--recipe", default="standard", show_default=True, help="Shipped recipe, or a TOML file.")
 @click.option(

@@ -33,7 +33,7 @@ def fit_recipe(recipe: Recipe, ground: Ground, progress: Progress) -> Recipe:
     if not ground.hard_negatives:
         progress.note("No look-alikes are labelled: hard negatives come from mining alone.")
     if not ground.has_fields:
-        progress.note("No area is labelled exhaustively: no mining, no normal nuclei.")
+        progress.note("No area is labelled exhaustively: no mining, and normal nuclei of mosaics alone.")
         student = student.model_copy(update={"mine_at": ()})
     if not knows_types(ground):
         progress.note("Atypical part off: not both normal and atypical mitoses are labelled.")

@@ -275,7 +275,7 @@ def _area(
     image = data.image(row.image)
     objects = [o for o in data.objects if o.image == row.image and keep(o)]
     labels = tuple(area_labels(row, objects, soft_labels))
-    exhaustive = exhaustive_mask(row, image)
+    exhaustive = exhaustive_mask(row, image, objects)
     if not keep(image):
         exhaustive = np.zeros_like(exhaustive)
     if not labels and not exhaustive.any():

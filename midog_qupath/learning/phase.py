@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -32,7 +32,8 @@ class Phase:
     """What a phase is: its name, length and limits.
 
     ``seconds``: the time it may use, None for no limit. The schedule then follows whichever of steps
-    and time is further, so that the learning rate always comes down before the end. ``team``: the
+    and time is further, so that the learning rate always comes down before the end. A phase that is
+    continued keeps the time that it was given first. ``saved`` is called after each checkpoint. ``team``: the
     processes that train together.
     """
 
@@ -43,6 +44,7 @@ class Phase:
     seed: int
     checkpoint: Path
     checkpoint_seconds: float
+    saved: Callable[[], None] = lambda: None
     team: Team = field(default_factory=Team)
 
 
@@ -74,9 +76,9 @@ def run_phase(phase: Phase, trained: Trained, losses: StepLosses, log: RunLog, p
     decay = phase.optimiser.weight_decay
     optimiser = torch.optim.AdamW(parameters, lr=0.0, weight_decay=decay, fused=True)
     if team.decide(phase.checkpoint.is_file):
-        _restore(phase, trained, optimiser)
-        if team.first:
-            log.rewind(phase.name, trained.step)
+        phase = replace(phase, seconds=_restore(phase, trained, optimiser))
+    if team.first:
+        log.rewind(phase.name, trained.step)
     team.same_start(*modules, trained.average)
     saved = before = trained.used_seconds
     started = time.monotonic()
@@ -169,6 +171,7 @@ def _save(phase: Phase, trained: Trained, optimiser: torch.optim.Optimizer) -> N
     state = {
         "step": trained.step,
         "used_seconds": trained.used_seconds,
+        "seconds": phase.seconds,
         "network": trained.network.state_dict(),
         "average": trained.average.state_dict(),
         "extra": trained.extra.state_dict() if trained.extra else {},
@@ -177,9 +180,11 @@ def _save(phase: Phase, trained: Trained, optimiser: torch.optim.Optimizer) -> N
     }
     with files.atomic_writer(phase.checkpoint) as stream:
         torch.save(state, stream)
+    phase.saved()
 
 
-def _restore(phase: Phase, trained: Trained, optimiser: torch.optim.Optimizer) -> None:
+def _restore(phase: Phase, trained: Trained, optimiser: torch.optim.Optimizer) -> float | None:
+    """Continue from the checkpoint; the time that the phase was given first."""
     try:
         # weights_only: nothing but tensors and plain values is ever unpickled.
         state = torch.load(phase.checkpoint, weights_only=True, map_location="cpu")
@@ -190,6 +195,7 @@ def _restore(phase: Phase, trained: Trained, optimiser: torch.optim.Optimizer) -
         optimiser.load_state_dict(state["optimiser"])
         # Where more processes continue than had begun, some start with the memory bank of another.
         own = state["states"][phase.team.rank % len(state["states"])]
+        seconds: float | None = state["seconds"]
     except (RuntimeError, KeyError, ValueError, EOFError) as error:
         raise ModelError(
             f"The checkpoint {phase.checkpoint} does not fit this training.",
@@ -198,3 +204,4 @@ def _restore(phase: Phase, trained: Trained, optimiser: torch.optim.Optimizer) -
     device = next(trained.network.parameters()).device
     trained.state.update({name: value.to(device) for name, value in own.items()})
     trained.step, trained.used_seconds = state["step"], state["used_seconds"]
+    return seconds

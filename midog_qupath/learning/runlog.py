@@ -22,7 +22,8 @@ class RunLog:
         self._sums: dict[str, list[float]] = {}
 
     def rewind(self, phase: str, step: int) -> None:
-        """Take out the rows of ``phase`` after ``step``: they are about to be written again."""
+        """Begin a phase, or continue it after ``step``: the rows after it are about to be written again."""
+        self._sums.clear()
         kept = [r for r in read_log(self.path) if r[0] != phase or r[1] <= step]
         self._write(kept, append=False)
 

@@ -41,20 +41,20 @@ def score_fields(
     adapter = used_to(bundle, fields, ground, progress)
     scored = []
     with progress.task("choosing the threshold", len(fields), "areas") as advance:
-        for area in fields:
-            scored.append(_score(adapter.bundle_for(area.row.file), area, runtime))
+        for number, area in enumerate(fields):
+            scored.append(_score(adapter.bundle_for(str(number)), area, runtime))
             advance(1)
     return scored
 
 
 def used_to(bundle: Bundle, areas: Sequence[AreaGround], ground: Ground, progress: Progress) -> Adapter:
-    """The model, used to each area under the name of its file."""
+    """The model, used to each area under its number in ``areas`` (datasets call their files alike)."""
     looks = {}
     with progress.task("looking at the stain", len(areas), "areas") as advance:
-        for area in areas:
-            looks[area.row.file] = look_at(bundle, ArraySlide(area.pixels), WORKING_MPP, cell_side(area))
+        for number, area in enumerate(areas):
+            looks[str(number)] = look_at(bundle, ArraySlide(area.pixels), WORKING_MPP, cell_side(area))
             advance(1)
-    return Adapter(bundle, looks, {area.row.file: ground.domains[area.domain] for area in areas})
+    return Adapter(bundle, looks, {str(n): ground.domains[area.domain] for n, area in enumerate(areas)})
 
 
 def _score(bundle: Bundle, area: AreaGround, runtime: Runtime | None) -> ScoredImage:
@@ -73,7 +73,7 @@ def score_types(bundle: Bundle, ground: Ground) -> TypedScores:
     """The model's opinion of every mitosis of known type; none where it was not taught types."""
     typed = [area for area in ground.areas if bundle.card.has_atypical and _typed(area)]
     adapter = used_to(bundle, typed, ground, SILENT)
-    scores = [_types(adapter.bundle_for(area.row.file), area) for area in typed]
+    scores = [_types(adapter.bundle_for(str(number)), area) for number, area in enumerate(typed)]
     return TypedScores(
         np.concatenate([np.empty(0, dtype=bool), *(s.is_atypical for s in scores)]),
         np.concatenate([np.empty(0), *(s.probabilities for s in scores)]),

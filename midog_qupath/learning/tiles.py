@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import cv2
 import numpy as np
@@ -171,7 +172,7 @@ class TileSource:
         target = scene.labels[middle, middle]
         times = self._times(len(image))
         components, classes = _components(rng, target, _OBJECTS_A_TILE * times)
-        nuclei = self._nuclei(components, classes, int(_NUCLEI_A_TILE * times + rng.random()))
+        nuclei = self._nuclei(components, classes, int(_NUCLEI_A_TILE * times + rng.random()), len(image))
         domains = _domains(scene.domains[middle, middle], components, len(classes))
         return _Tile(image, target, components, classes, domains, candidates + nuclei)
 
@@ -203,18 +204,24 @@ class TileSource:
         if not others:
             return []
         inside = placement.apply(np.array([(other.x, other.y) for other in others]))
-        low, high = _MARGIN_PX, placement.size - _MARGIN_PX
         return [
             _Candidate(float(y), float(x), other.target(), other.typed)
             for other, (x, y) in zip(others, inside, strict=True)
-            if low <= min(x, y) and max(x, y) <= high
+            if _well_inside(y, x, placement.size)
         ]
 
-    def _nuclei(self, components: NDArray[np.int64], classes: list[int], most: int) -> list[_Candidate]:
+    def _nuclei(
+        self, components: NDArray[np.int64], classes: list[int], most: int, side: int
+    ) -> list[_Candidate]:
         """Some normal nuclei of the tile, for the classifier to know what is no mitosis."""
-        numbers = [i for i, c in enumerate(classes, start=1) if c == NUCLEUS][:most]
-        centres = [np.argwhere(components == n).mean(axis=0) * self.stride + self.stride / 2 for n in numbers]
-        return [_Candidate(float(y), float(x), (1.0, 0.0, 0.0), True) for y, x in centres]
+        numbers = [i for i, c in enumerate(classes, start=1) if c == NUCLEUS]
+        centres = (np.argwhere(components == n).mean(axis=0) * self.stride + self.stride / 2 for n in numbers)
+        inside = (
+            _Candidate(float(y), float(x), (1.0, 0.0, 0.0), True)
+            for y, x in centres
+            if _well_inside(y, x, side)
+        )
+        return list(islice(inside, most))
 
 
 @dataclass(frozen=True)
@@ -233,6 +240,10 @@ class _Tile:
     classes: list[int]
     domains: list[int]
     candidates: list[_Candidate]
+
+
+def _well_inside(y: float, x: float, side: int) -> bool:
+    return min(y, x) >= _MARGIN_PX and max(y, x) <= side - _MARGIN_PX
 
 
 def _choose(rng: Rng, shares: Mapping[str, float]) -> str:

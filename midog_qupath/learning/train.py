@@ -36,6 +36,7 @@ from midog_qupath.models.bundle import (
 )
 from midog_qupath.models.student import Student
 from midog_qupath.progress import SILENT, Progress
+from midog_qupath.wording import counted
 
 Keep = Callable[[ObjectRow | ImageRow], bool]
 
@@ -94,7 +95,7 @@ def train(datasets: Sequence[Dataset], options: TrainOptions, progress: Progress
     )
     if start:
         card = _continuing(card, start.card)
-    validation = _validation(datasets, ground.domains)
+    validation = _validation(datasets, card, progress)
     training = Training(
         recipe=recipe,
         ground=ground,
@@ -104,7 +105,7 @@ def train(datasets: Sequence[Dataset], options: TrainOptions, progress: Progress
         progress=progress,
         seconds=options.seconds,
         seconds_after=_seconds_after(card, validation, options),
-        started=started,
+        started=started - folder.spent_seconds(),
         start=start.network if start else None,
         team=team,
     )
@@ -131,11 +132,11 @@ def _settings(datasets: Sequence[Dataset], options: TrainOptions) -> dict[str, A
 
 def _continuing(card: BundleCard, start: BundleCard) -> BundleCard:
     """What was learnt from another model stays under its terms, and its cases stay seen."""
-    seen = {*card.trained_cases, *start.trained_cases, *start.tuned_cases}
     return card.model_copy(
         update={
             "licence": start.licence,
-            "trained_cases": tuple(sorted(seen)),
+            "trained_cases": tuple(sorted({*card.trained_cases, *start.trained_cases})),
+            "tuned_cases": start.tuned_cases,
             "notes": (*card.notes, f"continued from {start.name} of {start.created}"),
         }
     )
@@ -160,16 +161,30 @@ def _finish(training: Training, student: Student, validation: Ground | None, sta
     round_weights(student)
     bundle = Bundle(card, student.eval(), "")
     point = choose_operating_point(bundle, validation, training.progress)
-    tuned = validation.cases if validation else ()
-    card = card.model_copy(update={"operating_point": point, "tuned_cases": tuned})
+    tuned = {*card.tuned_cases, *(validation.cases if validation else ())}
+    card = card.model_copy(update={"operating_point": point, "tuned_cases": tuple(sorted(tuned))})
     save_bundle(training.folder.model, card, student)
     draw_curves(training.folder.log, training.folder.curves)
     training.folder.clean()
     training.progress.note(f"Threshold {point.threshold:.3f}, chosen on {point.chosen_on}.")
 
 
-def _validation(datasets: Sequence[Dataset], domains: tuple[str, ...]) -> Ground | None:
+def _validation(datasets: Sequence[Dataset], card: BundleCard, progress: Progress) -> Ground | None:
+    """The validation cases that the model that this one continues was not trained on; None without any."""
+    in_split, trained = _in_split("val"), frozenset(card.trained_cases)
+    rows = [row for data in datasets for row in (*data.images, *data.objects)]
+    seen = {row.case for row in rows if in_split(row)} & trained
+    if seen:
+        progress.note(
+            f"Left out of choosing the threshold: {counted(len(seen), 'validation case')} that the model to "
+            "start from was trained on."
+        )
     try:
-        return gather(datasets, _in_split("val"), soft_labels=False, domains=domains)
+        return gather(
+            datasets,
+            lambda row: in_split(row) and row.case not in trained,
+            soft_labels=False,
+            domains=card.domains,
+        )
     except DatasetError:
         return None

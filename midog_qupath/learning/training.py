@@ -35,8 +35,8 @@ class Training:
     """One training: recipe as fitted to the data, ground without pixel classes, card without results.
 
     ``seconds``: time limit in all, None for none; ``seconds_after``: what choosing the operating point
-    will take of them. ``started``: monotonic clock. ``start``: network to continue from. ``team``: the
-    processes that train together.
+    will take of them. ``started``: monotonic clock, less what was spent before an interruption.
+    ``start``: network to continue from. ``team``: the processes that train together.
     """
 
     recipe: Recipe
@@ -65,8 +65,11 @@ class Training:
         """Time until the limit less what comes after the student; None without a limit."""
         if self.seconds is None:
             return None
-        spent = time.monotonic() - self.started
-        return max(self.seconds * (1 - _RESERVE) - self.seconds_after - spent, 1.0)
+        return max(self.seconds * (1 - _RESERVE) - self.seconds_after - self.spent_seconds(), 1.0)
+
+    def spent_seconds(self) -> float:
+        """Time that this training took so far, in all the processes that worked on it one after another."""
+        return time.monotonic() - self.started
 
     def new_network(self) -> Student:
         """A network to train, from the model to continue from or from its random start, on the device."""
@@ -109,6 +112,7 @@ class Training:
             seed=self.recipe.seed,
             checkpoint=self.folder.checkpoint(name),
             checkpoint_seconds=self.recipe.checkpoint_seconds,
+            saved=lambda: self.folder.keep_spent_seconds(self.spent_seconds()),
             team=self.team,
         )
 

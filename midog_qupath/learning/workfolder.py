@@ -16,6 +16,14 @@ from midog_qupath.errors import ModelError
 from midog_qupath.learning.ground import Spot, SpotSet
 from midog_qupath.models.bundle import FILE_NAME
 
+#: What must be the same for a training to continue, in words.
+_SETTINGS = {
+    "datasets": "data",
+    "recipe": "recipe",
+    "start": "model to start from",
+    "time_limit_seconds": "time limit",
+}
+
 
 class WorkFolder:
     """MODEL_DIR. ``work/`` holds checkpoints and masks until the model is finished."""
@@ -42,24 +50,27 @@ class WorkFolder:
             self._work.mkdir(parents=True, exist_ok=True)
             files.write_json(file, settings)
             return False
-        if json.loads(file.read_text(encoding="utf-8")) != json.loads(json.dumps(settings)):
+        before, now = json.loads(file.read_text(encoding="utf-8")), json.loads(json.dumps(settings))
+        other = [words for name, words in _SETTINGS.items() if before.get(name) != now[name]]
+        if other:
             raise ModelError(
-                f"{self.path} holds an unfinished training on other data or with another recipe.",
-                "Give another folder with -o, or delete that one.",
+                f"{self.path} holds an unfinished training with other settings ({', '.join(other)}).",
+                "Give the same as then to continue it, or another folder with -o.",
             )
         return True
+
+    def spent_seconds(self) -> float:
+        """What the unfinished training took until its last checkpoint."""
+        file = self._work / "spent-seconds.json"
+        return float(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else 0.0
+
+    def keep_spent_seconds(self, seconds: float) -> None:
+        """Remember what the training took so far."""
+        files.write_json(self._work / "spent-seconds.json", seconds)
 
     def checkpoint(self, phase: str) -> Path:
         """Where a phase keeps its checkpoint."""
         return self._work / f"{phase}.pt"
-
-    def finished(self, phase: str) -> bool:
-        """Whether a phase has been completed."""
-        return (self._work / f"{phase}.done").is_file()
-
-    def finish(self, phase: str) -> None:
-        """Remember that a phase is complete."""
-        files.write_bytes(self._work / f"{phase}.done", b"")
 
     def save_maps(self, name: str, maps: Sequence[NDArray[np.uint8]]) -> None:
         """Keep pixel-class maps (compressed) for a training that continues."""

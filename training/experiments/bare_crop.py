@@ -1,4 +1,4 @@
-"""The floor of the atypical experiment: a resnet18 on 64 px crops around the mitosis and nothing else.
+"""The floor of the atypical experiment: the recipe's encoder on 64 px crops around the mitosis, nothing else.
 
 Same steps, batch size, optimiser, moving average, and augmentation functions as the student.
 """

@@ -15,7 +15,9 @@ _ALWAYS = (
     "(bootstrap by case, all seeds at once; by image where fewer than five cases of a fold hold mitoses); "
     "*seeds* gives the lowest and highest seed. Differences are paired (same resampled cases for both rows); "
     "one whose interval holds 0 is no effect. The intervals tell how much depends on the cases at hand, not "
-    "on the sources: those are too few to resample.",
+    "on the sources: those are too few to resample. Each field of MiDeSeC counts as a case of its own: which "
+    "are of one patient was not published. Where some of them trained and others tested, and in intervals, "
+    "figures may be too optimistic.",
 )
 _THRESHOLDS: Mapping[str, str] = {
     SOURCES: "The threshold of a fold is chosen on the other left-out sources, on the predictions of the "
@@ -30,7 +32,8 @@ _THRESHOLDS: Mapping[str, str] = {
     FEW_LABELS: "Fields of one source drawn at random (another draw for each seed) until they hold so "
     "many mitoses; tested on fields outside the largest draw. The model to start from has not seen the "
     "source. All mitoses of the draw train, none is left to choose a threshold: what was trained from "
-    "scratch has the default of 0.5, the others that of the model to start from.",
+    "scratch has the default, which no case chose (so look at AP and *best in hindsight*), the others have "
+    "that of the model to start from.",
 }
 
 

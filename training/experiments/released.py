@@ -70,15 +70,17 @@ def publish(bench: Bench, steps: int | None, results: Path, folder: Path) -> Pat
     DatasetError
         If a run that this needs is not made yet, or its table.
     """
-    made = _made(bench, steps)
-    final = next((run for run, _ in made if run.fold.group == EVERYTHING), None)
+    planned, made = _planned(bench, steps), _made(bench, steps)
+    missing = [run.fold.name for run in planned if run not in [run for run, _ in made]]
+    tables = results / "table.md"
+    if missing or not tables.is_file():
+        raise DatasetError(
+            f"Not made yet of the released recipe: {', '.join(missing) or tables.name}.",
+            "Run the experiment `released` to its end first.",
+        )
+    (final,) = (run for run in planned if run.fold.group == EVERYTHING)
     left_out = [result for run, result in made if run.fold.group == SOURCES]
     in_domain = [result for run, result in made if run.fold.group == IN_DOMAIN]
-    tables = results / "table.md"
-    if final is None or not left_out or not in_domain or not tables.is_file():
-        raise DatasetError(
-            "Not all runs of the released recipe are made.", "Run the experiment `released` to its end first."
-        )
     bundle = load_bundle(final.model(bench))
     card = _with_operating_point(bundle, left_out, in_domain)
     save_bundle(folder / FILE_NAME, card, bundle.network)
@@ -111,11 +113,16 @@ def _card_to_read(card: BundleCard, dataset: Dataset, tables: str) -> str:
     return Template((HERE / "model_card.md").read_text(encoding="utf-8")).substitute(values)
 
 
-def _made(bench: Bench, steps: int | None) -> list[tuple[Run, RunResult]]:
-    """The runs of the first row and seed of the released experiment that have a result."""
+def _planned(bench: Bench, steps: int | None) -> list[Run]:
+    """The runs of the first row and seed of the released experiment."""
     experiment = load_experiment("released", steps)
     runs = runs_of(experiment, bench.dataset, experiment.plan.seeds[:1])
-    return [(run, result) for run in runs if run.row.order == 0 and (result := run.result(bench))]
+    return [run for run in runs if run.row.order == 0]
+
+
+def _made(bench: Bench, steps: int | None) -> list[tuple[Run, RunResult]]:
+    """Those of them that have a result."""
+    return [(run, result) for run in _planned(bench, steps) if (result := run.result(bench))]
 
 
 def _with_operating_point(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -44,6 +44,10 @@ DETECTION = Kind(
         ("f1_own_threshold", "F1, threshold from seen sources"),
         ("f1_hindsight", "F1, best in hindsight"),
     ),
+)
+#: Nothing is left there to choose a threshold on.
+_DETECTION_FEW = replace(
+    DETECTION, others=tuple(pair for pair in DETECTION.others if pair[0] != "f1_own_threshold")
 )
 TYPES = Kind(
     "balanced_accuracy",
@@ -112,7 +116,7 @@ def _layout(runs: Sequence[Line]) -> list[tuple[str, Kind, tuple[str, ...]]]:
         folds = tuple(dict.fromkeys(str(run["fold"]) for run in runs if run["group"] == group))
         if group == FEW_LABELS:
             by_number = sorted(folds, key=lambda fold: int(fold.split()[0]))
-            layout += [(f"{group}: {fold}", DETECTION, (fold,)) for fold in by_number]
+            layout += [(f"{group}: {fold}", _DETECTION_FEW, (fold,)) for fold in by_number]
         elif group == NEGATIVES:
             layout.append((f"{group}: {', '.join(folds)}", FALSE_ALARMS, folds))
         else:
