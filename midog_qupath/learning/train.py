@@ -172,7 +172,7 @@ def _finish(training: Training, student: Student, validation: Ground | None, sta
 def _validation(datasets: Sequence[Dataset], card: BundleCard, progress: Progress) -> Ground | None:
     """The validation cases that the model that this one continues was not trained on; None without any."""
     in_split, trained = _in_split("val"), frozenset(card.trained_cases)
-    rows = [row for data in datasets for row in (*data.images, *data.objects)]
+    rows: list[ObjectRow | ImageRow] = [row for data in datasets for row in (*data.images, *data.objects)]
     seen = {row.case for row in rows if in_split(row)} & trained
     if seen:
         progress.note(
