@@ -172,8 +172,9 @@ def _finish(training: Training, student: Student, validation: Ground | None, sta
 def _validation(datasets: Sequence[Dataset], card: BundleCard, progress: Progress) -> Ground | None:
     """The validation cases that the model that this one continues was not trained on; None without any."""
     in_split, trained = _in_split("val"), frozenset(card.trained_cases)
-    rows: list[ObjectRow | ImageRow] = [row for data in datasets for row in (*data.images, *data.objects)]
-    seen = {row.case for row in rows if in_split(row)} & trained
+    images = {row.case for data in datasets for row in data.images if in_split(row)}
+    objects = {row.case for data in datasets for row in data.objects if in_split(row)}
+    seen = (images | objects) & trained
     if seen:
         progress.note(
             f"Left out of choosing the threshold: {counted(len(seen), 'validation case')} that the model to "
