@@ -16,7 +16,7 @@ from midog_qupath.errors import ModelError
 from midog_qupath.learning.ground import Spot, SpotSet
 from midog_qupath.models.bundle import FILE_NAME
 
-#: What must be the same for a training to continue, in words.
+#: What must be the same for a training to continue, in words where its name says too little.
 _SETTINGS = {
     "datasets": "data",
     "recipe": "recipe",
@@ -51,7 +51,8 @@ class WorkFolder:
             files.write_json(file, settings)
             return False
         before, now = json.loads(file.read_text(encoding="utf-8")), json.loads(json.dumps(settings))
-        other = [words for name, words in _SETTINGS.items() if before.get(name) != now[name]]
+        names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+        other = [_SETTINGS.get(name, name) for name in names]
         if other:
             raise ModelError(
                 f"{self.path} holds an unfinished training with other settings ({', '.join(other)}).",
