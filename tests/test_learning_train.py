@@ -1,5 +1,6 @@
 """A tiny whole training: loss falls, parts switch off, and it continues as if never interrupted."""
 
+import re
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,15 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 from learning_data import make_dataset
+from pydantic import ValidationError
 
 from midog_qupath.errors import DatasetError, ModelError, RecipeError
 from midog_qupath.learning.operating_point import unchosen
-from midog_qupath.learning.recipe import Recipe, load_recipe, recipe_names
+from midog_qupath.learning.recipe import AugmentationRecipe, Recipe, load_recipe, recipe_names
 from midog_qupath.learning.runlog import RunLog, read_log
 from midog_qupath.learning.train import TrainOptions, train
 from midog_qupath.learning.workfolder import WorkFolder
 from midog_qupath.models.bundle import BundleCard, load_bundle, round_weights, save_bundle
-from midog_qupath.models.student import Student
+from midog_qupath.models.student import NetworkConfig, Student
 
 TINY = Recipe.model_validate(
     {
@@ -253,6 +255,34 @@ def test_a_misspelt_recipe_key_is_refused(tmp_path: Path) -> None:
         load_recipe(str(path))
     with pytest.raises(RecipeError, match="Shipped ones"):
         load_recipe("nonsense")
+
+
+def test_a_folder_that_holds_other_things_is_not_taken(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "data")
+    with pytest.raises(ModelError, match=r"holds other things \("):
+        train([data], TrainOptions(tmp_path / "data", TINY), Listener())
+    assert not (tmp_path / "data" / "settings.json").exists()
+
+
+def test_an_encoder_that_nobody_has_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+    for encoder in ("resnet999", "tu-resnet999"):
+        with pytest.raises(ModelError, match=f"No encoder {encoder}"):
+            Student(NetworkConfig(encoder=encoder))
+
+
+@pytest.mark.parametrize("scale", [(1.7, 0.65), (0, 0), (0.5, float("inf"))])
+def test_magnifications_that_cannot_be_drawn_are_refused(scale: tuple[float, float]) -> None:
+    with pytest.raises(ValidationError, match="scale"):
+        AugmentationRecipe(scale=scale)
+
+
+def test_a_training_says_where_its_time_was_up_and_that_its_threshold_was_not_chosen(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "data", splits=("train",) * 4)
+    endless = TINY.model_copy(update={"student": TINY.student.model_copy(update={"steps": 10**6})})
+    listener = Listener()
+    train([data], TrainOptions(tmp_path / "model", endless, seconds=5), listener)
+    assert any(re.match(r"student: time is up after \d+ of 1000000 steps", said) for said in listener.said)
+    assert "Threshold 0.930 as before this training" in listener.said[-1]
 
 
 @pytest.mark.parametrize("name", recipe_names())

@@ -21,7 +21,7 @@ from midog_qupath.progress import Progress
 from midog_qupath.units import WORKING_MPP
 
 #: Fewer labelled objects than this choose nothing: the default threshold stays.
-_FEWEST = 4
+FEWEST = 4
 
 
 def unchosen(recipe: OperatingPointRecipe) -> OperatingPoint:
@@ -95,7 +95,7 @@ def operating_point_from(
 
 def _for_mitoses(images: Sequence[ScoredImage], chosen_on: str) -> dict[str, object]:
     mitoses = sum(len(image.truth) for image in images)
-    if mitoses < _FEWEST or not any(len(image.predictions) for image in images):
+    if mitoses < FEWEST or not any(len(image.predictions) for image in images):
         return {}
     hits = np.concatenate([hits_of(image) for image in images])
     probabilities = np.concatenate([image.probabilities for image in images])
@@ -117,7 +117,7 @@ def _calibrated(image: ScoredImage, calibration: Calibration | None) -> ScoredIm
 def _for_types(
     is_atypical: NDArray[np.bool_], probabilities: NDArray[np.float64], chosen_on: str
 ) -> dict[str, object]:
-    if min(is_atypical.sum(), (~is_atypical).sum()) < _FEWEST:
+    if min(is_atypical.sum(), (~is_atypical).sum()) < FEWEST:
         return {}
     words = f"{len(is_atypical)} mitoses of known type, predicted together with {chosen_on}"
     calibration = fit_calibration(is_atypical, probabilities, words)

@@ -94,8 +94,8 @@ def run_phase(phase: Phase, trained: Trained, losses: StepLosses, log: RunLog, p
             if trained.used_seconds - saved > phase.checkpoint_seconds:
                 _save(phase, trained, optimiser)
                 saved = trained.used_seconds
-        if trained.step < phase.steps:
-            advance(phase.steps - trained.step)
+    if trained.step < phase.steps:
+        progress.note(f"{phase.name}: time is up after {trained.step} of {phase.steps} steps.")
     _save(phase, trained, optimiser)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -61,7 +61,7 @@ class AugmentationRecipe(_Strict):
 
     flip: bool = True
     rotate: bool = True
-    scale: tuple[float, float] = (0.65, 1.7)
+    scale: tuple[Annotated[float, Field(ge=0.1, le=10)], Annotated[float, Field(ge=0.1, le=10)]] = (0.65, 1.7)
     shift_px: float = Field(default=20.0, ge=0)
     stain: float = Field(default=0.4, ge=0)
     brightness: float = Field(default=0.08, ge=0)
@@ -71,6 +71,12 @@ class AugmentationRecipe(_Strict):
     sharpen: float = Field(default=1.5, ge=0)
     noise: float = Field(default=4.0, ge=0)
     jpeg: float = Field(default=0.3, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _scale_in_order(self) -> AugmentationRecipe:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError("scale names the smaller magnification first")
+        return self
 
 
 class OptimiserRecipe(_Strict):

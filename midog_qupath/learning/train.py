@@ -16,6 +16,7 @@ from midog_qupath.learning.distributed import Team
 from midog_qupath.learning.fitting import fit_recipe, knows_types
 from midog_qupath.learning.ground import Ground, gather
 from midog_qupath.learning.operating_point import (
+    FEWEST,
     choose_operating_point,
     estimate_seconds,
     scores_alike,
@@ -30,6 +31,7 @@ from midog_qupath.learning.workfolder import WorkFolder
 from midog_qupath.models.bundle import (
     Bundle,
     BundleCard,
+    OperatingPoint,
     load_bundle,
     round_weights,
     save_bundle,
@@ -166,7 +168,14 @@ def _finish(training: Training, student: Student, validation: Ground | None, sta
     save_bundle(training.folder.model, card, student)
     draw_curves(training.folder.log, training.folder.curves)
     training.folder.clean()
-    training.progress.note(f"Threshold {point.threshold:.3f}, chosen on {point.chosen_on}.")
+    training.progress.note(_told(point, before))
+
+
+def _told(point: OperatingPoint, before: OperatingPoint) -> str:
+    if point.chosen_on != before.chosen_on:
+        return f"Threshold {point.threshold:.3f}, chosen on {point.chosen_on}."
+    kept = f"Threshold {point.threshold:.3f} as before this training"
+    return f"{kept}: the validation cases have too few mitoses (fewer than {FEWEST}) to choose another."
 
 
 def _validation(datasets: Sequence[Dataset], card: BundleCard, progress: Progress) -> Ground | None:

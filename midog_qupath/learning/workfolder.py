@@ -41,12 +41,17 @@ class WorkFolder:
         Raises
         ------
         ModelError
-            If the folder holds a finished model, or a training with other settings.
+            If the folder holds a finished model, a training with other settings, or anything else.
         """
         if self.model.exists():
             raise ModelError(f"{self.path} already holds a model.", "Give another folder with -o.")
         file = self.path / "settings.json"
         if not file.is_file():
+            others = sorted(entry.name for entry in self.path.iterdir()) if self.path.is_dir() else []
+            if set(others) - {self._work.name}:
+                raise ModelError(
+                    f"{self.path} holds other things ({others[0]}).", "Give a new folder with -o."
+                )
             self._work.mkdir(parents=True, exist_ok=True)
             files.write_json(file, settings)
             return False

@@ -6,7 +6,7 @@ The teacher is the same network, trained on seed masks.
 from __future__ import annotations
 
 import copy
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -14,6 +14,7 @@ from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from segmentation_models_pytorch.encoders import get_encoder
 from torch import Tensor, nn
 
+from midog_qupath.errors import ModelError
 from midog_qupath.models.windows import sample_windows
 
 #: Pixel classes, in the order of the segmentation logits.
@@ -72,15 +73,25 @@ class StudentOutput(NamedTuple):
     features: tuple[Tensor, ...]
 
 
+def _encoder(config: NetworkConfig) -> Any:
+    try:
+        return get_encoder(
+            config.encoder, in_channels=3, depth=config.encoder_depth, weights=config.encoder_weights
+        )
+    except (KeyError, RuntimeError) as error:
+        raise ModelError(
+            f"No encoder {config.encoder} (weights: {config.encoder_weights or 'random'}) can be had here.",
+            "Name one of segmentation-models-pytorch, such as resnet18, or of timm, such as tu-resnet10t.",
+        ) from error
+
+
 class Student(nn.Module):
     """UNet, embedding head and multi-scale candidate classifier."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = get_encoder(
-            config.encoder, in_channels=3, depth=config.encoder_depth, weights=config.encoder_weights
-        )
+        self.encoder = _encoder(config)
         channels = self.encoder.out_channels
         self.decoder = UnetDecoder(
             encoder_channels=channels,
