@@ -41,8 +41,15 @@ def seconds(scene: Scene, folder: Path) -> float:
 @pytest.mark.parametrize("name", ["annotate", "undo", "restore"])
 def test_killed_at_random_moments(scenes: dict[str, Scene], tmp_path: Path, rng, name: str) -> None:
     scene, folder = scenes[name], tmp_path / "p"
-    span = seconds(scene, folder)
-    assert sum(kill(scene, folder, rng.uniform(0, span)) for _ in range(KILLS)) > 0
+    span, killed = seconds(scene, folder), 0
+    for moments in range(1, 6 * KILLS):
+        if kill(scene, folder, rng.uniform(0, span)):
+            killed += 1
+        else:
+            span *= 0.8  # the machine was busier when the time was taken: it had finished before
+        if killed and moments >= KILLS:
+            break
+    assert killed
 
 
 @pytest.mark.parametrize("name", ["annotate", "undo", "restore"])
