@@ -14,10 +14,8 @@ from midog_qupath.dataset.format import AreaRow, ImageRow, ObjectRow
 from midog_qupath.dataset.store import Dataset
 from midog_qupath.errors import DatasetError
 from midog_qupath.learning.chance import Odds, Rng
-from midog_qupath.learning.labels import Label, Mask, area_labels, exhaustive_mask
+from midog_qupath.learning.labels import Label, Mask, Window, area_labels, exhaustive_mask
 from midog_qupath.models.student import MITOSIS
-
-Window = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ _OUTLINES = frozenset({"polygon", "geometry"})
 
 Mask = NDArray[np.bool_]
 #: y0, x0, y1, x1 in stored pixels of an area.
-Box: TypeAlias = tuple[int, int, int, int]
+Window: TypeAlias = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Label:
     y: float
     x: float
     pixel_class: int
-    box: Box
+    box: Window
     extent: Mask
     is_outline: bool
     atypical: float | None
@@ -79,7 +79,7 @@ def _holds(area: AreaRow, x: float, y: float) -> bool:
     return 0 <= x < area.width and 0 <= y < area.height
 
 
-def _inside(area: AreaRow, shape: BaseGeometry) -> Box:
+def _inside(area: AreaRow, shape: BaseGeometry) -> Window:
     """The box of a shape as far as it lies in an area; without pixels where it does not."""
     x0, y0, x1, y1 = (int(v) for v in (*np.floor(shape.bounds[:2]), *np.ceil(shape.bounds[2:])))
     return max(y0, 0), max(x0, 0), max(0, min(y1, area.height)), max(0, min(x1, area.width))
@@ -100,7 +100,7 @@ def _atypical(row: ObjectRow, soft: bool) -> float | None:
     return float(row.role == "atypical")
 
 
-def rasterise(shape: BaseGeometry, box: Box) -> Mask:
+def rasterise(shape: BaseGeometry, box: Window) -> Mask:
     """Boolean mask of a polygonal shape (stored pixels) inside the window (y0, x0, y1, x1).
 
     The pixels that it covers, and those that its border runs through.
@@ -131,7 +131,7 @@ def exhaustive_mask(area: AreaRow, image: ImageRow, objects: list[ObjectRow]) ->
     return known
 
 
-def _beyond(area: AreaRow, row: ObjectRow) -> Box:
+def _beyond(area: AreaRow, row: ObjectRow) -> Window:
     """What of this area is nearest to an object of the next one: its box and 8 µm around its centre."""
     x, y = _centre(area, row)
     if _holds(area, x, y):

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midog_qupath.learning.component_tree import Instances
-from midog_qupath.learning.ground import AreaGround, Window
-from midog_qupath.learning.labels import Mask
+from midog_qupath.learning.ground import AreaGround
+from midog_qupath.learning.labels import Mask, Window
 from midog_qupath.learning.nuclei import instances
 from midog_qupath.learning.objects import apart, dark_stain, disc, largest_component
 from midog_qupath.learning.pseudo_masks import (

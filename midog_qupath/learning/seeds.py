@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from midog_qupath.learning.labels import Label, Mask
+from midog_qupath.learning.labels import Label, Mask, Window
 from midog_qupath.learning.nuclei import interiors, nucleus_instances
 from midog_qupath.learning.objects import apart, dark_stain, disc, object_seeds
 from midog_qupath.learning.stain import haematoxylin
@@ -22,7 +22,6 @@ PADDING = 12
 _FEWEST_PIXELS = 500
 
 LabelMap = NDArray[np.uint8]
-Window = tuple[int, int, int, int]
 
 
 def seed_map(

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from midog_qupath.learning.augment import Placement, place, recolour, warp, warp_labels
 from midog_qupath.learning.chance import Odds, Rng
-from midog_qupath.learning.ground import Ground, Spot, SpotSet, Window
+from midog_qupath.learning.ground import Ground, Spot, SpotSet
+from midog_qupath.learning.labels import Window
 from midog_qupath.learning.paste import PATCH_PX, Scene, find_place, set_in
 from midog_qupath.learning.recipe import AugmentationRecipe, SamplingRecipe
 from midog_qupath.learning.seeds import IGNORE

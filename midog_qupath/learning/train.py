@@ -107,7 +107,7 @@ def train(datasets: Sequence[Dataset], options: TrainOptions, progress: Progress
         progress=progress,
         seconds=options.seconds,
         seconds_after=_seconds_after(card, validation, options),
-        started=started - folder.spent_seconds(),
+        started=started,
         start=start.network if start else None,
         team=team,
     )

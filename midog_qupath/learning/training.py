@@ -35,8 +35,8 @@ class Training:
     """One training: recipe as fitted to the data, ground without pixel classes, card without results.
 
     ``seconds``: time limit in all, None for none; ``seconds_after``: what choosing the operating point
-    will take of them. ``started``: monotonic clock, less what was spent before an interruption.
-    ``start``: network to continue from. ``team``: the processes that train together.
+    will take of them. ``started``: monotonic clock of this process. ``start``: network to
+    continue from. ``team``: the processes that train together.
     """
 
     recipe: Recipe
@@ -69,7 +69,11 @@ class Training:
 
     def spent_seconds(self) -> float:
         """Time that this training took so far, in all the processes that worked on it one after another."""
-        return time.monotonic() - self.started
+        return self._spent_before + time.monotonic() - self.started
+
+    @cached_property
+    def _spent_before(self) -> float:
+        return self.folder.spent_seconds()
 
     def new_network(self) -> Student:
         """A network to train, from the model to continue from or from its random start, on the device."""

@@ -47,8 +47,9 @@ class WorkFolder:
             raise ModelError(f"{self.path} already holds a model.", "Give another folder with -o.")
         file = self.path / "settings.json"
         if not file.is_file():
-            others = sorted(entry.name for entry in self.path.iterdir()) if self.path.is_dir() else []
-            if set(others) - {self._work.name}:
+            entries = self.path.iterdir() if self.path.is_dir() else ()
+            others = sorted(entry.name for entry in entries if entry != self._work)
+            if others:
                 raise ModelError(
                     f"{self.path} holds other things ({others[0]}).", "Give a new folder with -o."
                 )

@@ -47,7 +47,7 @@ def start_model(bench: Bench, steps: int | None) -> Start:
     DatasetError
         If the runs of the released recipe that this needs are not made yet.
     """
-    made = _made(bench, steps)
+    made = _made(_planned(bench, steps), bench)
     sources = [(run, result) for run, result in made if run.fold.group == SOURCES]
     mine = next((pair for pair in sources if pair[0].fold.name == FINE_TUNING_SOURCE), None)
     others = [result for _, result in sources if result.key.fold != FINE_TUNING_SOURCE]
@@ -70,8 +70,10 @@ def publish(bench: Bench, steps: int | None, results: Path, folder: Path) -> Pat
     DatasetError
         If a run that this needs is not made yet, or its table.
     """
-    planned, made = _planned(bench, steps), _made(bench, steps)
-    missing = [run.fold.name for run in planned if run not in [run for run, _ in made]]
+    planned = _planned(bench, steps)
+    made = _made(planned, bench)
+    folds = {run.fold.name for run, _ in made}
+    missing = [run.fold.name for run in planned if run.fold.name not in folds]
     tables = results / "table.md"
     if missing or not tables.is_file():
         raise DatasetError(
@@ -120,9 +122,9 @@ def _planned(bench: Bench, steps: int | None) -> list[Run]:
     return [run for run in runs if run.row.order == 0]
 
 
-def _made(bench: Bench, steps: int | None) -> list[tuple[Run, RunResult]]:
+def _made(planned: Sequence[Run], bench: Bench) -> list[tuple[Run, RunResult]]:
     """Those of them that have a result."""
-    return [(run, result) for run in _planned(bench, steps) if (result := run.result(bench))]
+    return [(run, result) for run in planned if (result := run.result(bench))]
 
 
 def _with_operating_point(
