@@ -5,6 +5,9 @@ The command line prints one line of these and exits with 1; nothing else reaches
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TypeVar
+
 
 class MidogError(Exception):
     """Base of all errors a user can act on.
@@ -85,3 +88,17 @@ class EvaluationError(MidogError):
 
 class ClusterError(MidogError):
     """A Dask cluster cannot be reached, or its workers die."""
+
+
+AnError = TypeVar("AnError", bound=MidogError)
+
+
+def none_worked(kind: type[AnError], done: str, failed: Mapping[str, MidogError]) -> AnError:
+    """The error of a command whose every image failed: ``None of 3 images could be counted: ...``.
+
+    ``done``: what could not be done, as a participle; ``failed``: why not, by image, one or more. The first
+    image's reason and remedy stand for all.
+    """
+    first = next(iter(failed.values()))
+    none = "The image could not" if len(failed) == 1 else f"None of {len(failed)} images could"
+    return kind(f"{none} be {done}: {first.what}", first.remedy)

@@ -13,8 +13,3 @@ def counted(number: int, one: str, many: str | None = None) -> str:
 def listed(counts: Mapping[str, int]) -> str:
     """``2 Mitosis, 1 Non-mitosis`` in the order given; nothing where there is none."""
     return ", ".join(f"{count} {name}" for name, count in counts.items())
-
-
-def none_could_be(done: str, images: int) -> str:
-    """``None of 3 images could be counted``, or, of a single one, ``The image could not be counted``."""
-    return f"The image could not be {done}" if images == 1 else f"None of {images} images could be {done}"

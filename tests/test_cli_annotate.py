@@ -10,6 +10,8 @@ from dataset_project import label, square
 from inference_standin import Command, painted, painted_project, save_untrained
 from shapely.geometry import box
 
+from midog_qupath.models.bundle import read_card
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
@@ -58,6 +60,9 @@ def test_the_newest_model_of_the_project_is_taken(command, project, model):
     assert "the newest of 2" in err
     assert "native (asked for)" in err
     assert "added" in out
+    card = read_card(model)
+    mitosis, atypical = card.threshold, card.atypical_threshold
+    assert f"mitosis from a probability of {mitosis:.3g} on, atypical from {atypical:.3g} on" in out
 
 
 def test_json_tells_what_was_written(command, project, model):
@@ -68,6 +73,8 @@ def test_json_tells_what_was_written(command, project, model):
     assert data["images"] == 1
     assert data["added"] == sum(data["found"].values()) > 0
     assert data["failed"] == {}
+    card = read_card(model)
+    assert (data["threshold"], data["atypical_threshold"]) == (card.threshold, card.atypical_threshold)
 
 
 def test_regions_without_a_class_are_the_labelled_regions(command, project, model):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -92,6 +93,24 @@ def test_missing_image_among_others_is_named_and_the_rest_exported(
     assert exit_.value.code == 1
     assert gone.name in capsys.readouterr().err
     assert (project.parent / "midog-qupath" / "dataset" / "dataset.json").is_file()
+
+
+@pytest.mark.parametrize("command", ["train", "pseudo-masks"])
+def test_without_a_pixel_size_the_commands_that_learn_name_the_one_that_takes_it(
+    command: str, project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = json.loads(project.read_bytes())
+    content["images"] = [image for image in content["images"] if image["imageName"].endswith(".png")]
+    for image in content["images"]:
+        image["serverBuilder"]["metadata"]["pixelCalibration"] = {}
+    project.write_text(json.dumps(content), encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["midog-qupath", command, str(project)])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    assert exit_.value.code == 1
+    told = capsys.readouterr().err
+    assert "`midog-qupath export`" in told
+    assert "Give it with --mpp 0.25" in told.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

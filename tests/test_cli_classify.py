@@ -194,6 +194,24 @@ def test_what_cannot_be_read_is_named_and_the_rest_judged(
     assert "Traceback" not in err
 
 
+def test_the_threshold_is_told_and_crops_that_show_nothing_are_named(
+    tmp_path: Path, model: Path, midog: Command
+) -> None:
+    write(tmp_path / "good.png", noise(64, 64))
+    write(tmp_path / "pale.png", 230 + noise(64, 64) // 12)
+    write(tmp_path / "grey.png", noise(64, 64, 1))
+    for i in range(7):
+        write(tmp_path / f"white-{i}.png", np.full((64, 64, 3), (250, 248, 252), np.uint8))
+    code, out, err = midog("classify", tmp_path, "--model", model, "--json")
+    assert (code, len(verdicts(out))) == (0, 10), "every crop of a challenge needs a verdict"
+    assert "atypical from a probability of 0.5 on" in err
+    blank, grey = (line for line in err.splitlines() if line.startswith("Warning: "))
+    assert "show nothing" in blank
+    assert blank.endswith("white-0.png, white-1.png, white-2.png, white-3.png, white-4.png and 2 more.")
+    assert "no colour" in grey
+    assert grey.endswith(": grey.png.")
+
+
 def test_crops_of_far_too_few_microns_are_refused(tmp_path: Path, model: Path, midog: Command) -> None:
     write(tmp_path / "a.png", noise(32, 32))
     code, out, err = midog("classify", tmp_path, "--model", model, "--mpp", 0.1, "--json")

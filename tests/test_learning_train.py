@@ -14,6 +14,7 @@ from midog_qupath.errors import DatasetError, ModelError, RecipeError
 from midog_qupath.learning.operating_point import unchosen
 from midog_qupath.learning.recipe import AugmentationRecipe, Recipe, load_recipe, recipe_names
 from midog_qupath.learning.runlog import RunLog, read_log
+from midog_qupath.learning.start import starting_model
 from midog_qupath.learning.train import TrainOptions, train
 from midog_qupath.learning.workfolder import WorkFolder
 from midog_qupath.models.bundle import BundleCard, load_bundle, round_weights, save_bundle
@@ -114,6 +115,10 @@ def test_training_continues_from_a_model(tmp_path: Path) -> None:
     first = train([data], TrainOptions(tmp_path / "first", short), Listener())
     second = train([data], TrainOptions(tmp_path / "second", short, start=first), Listener())
     assert load_bundle(second).card.network == TINY.network
+    for recipe, told in ((TINY, False), (load_recipe("standard"), True)):
+        listener = Listener()
+        assert starting_model(str(first), recipe, listener) == first
+        assert any("Its network is not the recipe's" in said for said in listener.said) is told
 
 
 @pytest.mark.long
@@ -250,8 +255,18 @@ def test_a_folder_with_another_training_is_not_touched(tmp_path: Path) -> None:
 
 def test_a_misspelt_recipe_key_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
-    path.write_text("[student]\nstpes = 3\n", encoding="utf-8")
-    with pytest.raises(RecipeError, match=r"student\.stpes"):
+    for text, told in (
+        ("[student]\nstpes = 3", r"an unknown key student\.stpes\. Is it steps\?"),
+        ("[teacher]\ncolour = 3", r"an unknown key teacher\.colour\. There are: .*rounds"),
+        ("colour = 3", "an unknown key colour. There are: .*teacher"),
+        ("[augmentation]\nscale = [2, 1]", "augmentation: scale names the smaller magnification first"),
+        ("student = 3", "student: "),
+    ):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(RecipeError, match=told):
+            load_recipe(str(path))
+    path.write_bytes("description = 'Größe'".encode("latin-1"))
+    with pytest.raises(RecipeError, match="no text in UTF-8"):
         load_recipe(str(path))
     with pytest.raises(RecipeError, match="Shipped ones"):
         load_recipe("nonsense")

@@ -248,3 +248,16 @@ def test_the_command_tells_what_it_did(
     code, out, _ = command("undo", world.project.path, first, *(store if world.kind == "paquo" else ()))
     assert code == 0
     assert "2 of its detections removed, 0 of earlier runs put back" in out
+
+
+def test_the_command_says_that_a_run_stood_beside_the_project_only(
+    native: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = Command(monkeypatch, capsys)
+    native.write((100, 100))
+    native.write((110, 100), sidecar_only=True)
+    for beside in (True, False):
+        code, out, _ = command("undo", native.project.path, "--store", "native")
+        assert code == 0
+        assert ("GeoJSON files only" in out) is beside
+    assert native.places() == []

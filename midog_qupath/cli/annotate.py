@@ -188,6 +188,10 @@ def _show(report: AnnotateReport) -> None:
     click.echo(f"{what}: {counted(data['images'], 'image')}, {data['mm2']:.3g} mm² searched")
     counts = listed(data["found"]) or "no mitotic figure"
     click.echo(f"Found: {counts}")
+    limits = [f"mitosis from a probability of {data['threshold']:.3g} on"]
+    if data["atypical_threshold"] is not None:
+        limits.append(f"atypical from {data['atypical_threshold']:.3g} on")
+    click.echo(f"Thresholds: {', '.join(limits)}")
     if data["dry_run"]:
         click.echo(
             f"Would be written by {data['store']}: {data['added']} added, {data['removed']} of earlier runs "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,9 +63,17 @@ def command(
         _show(report)
     for name, error in report.failed.items():
         progress.warn(f"{name}: {error}")
+    _warn_of("show nothing", report.blank, progress)
+    _warn_of("have no colour, the model knows H&E only", report.colourless, progress)
     if challenge is not None:
         _write(challenge, report, progress)
     return 1 if report.failed else 0
+
+
+def _warn_of(what: str, names: Sequence[str], progress: TerminalProgress) -> None:
+    if names:
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        progress.warn(f"These crops {what}; their type means nothing: {', '.join(names[:5])}{more}.")
 
 
 def _write(path: Path, report: CropReport, progress: TerminalProgress) -> None:
@@ -94,7 +103,9 @@ def _run(
     progress.note(f"Model: {found} ({why}), on {kind}")
     if bundle.card.licence:
         progress.note(bundle.card.licence)
-    return classify_files(bundle, files, mpp, progress)
+    report = classify_files(bundle, files, mpp, progress)
+    progress.note(f"Threshold: atypical from a probability of {report.threshold:.3g} on (the model's own)")
+    return report
 
 
 def _show(report: CropReport) -> None:

@@ -199,7 +199,10 @@ class LogLines:
     def _tell(self) -> None:
         self._due, self._said = time.monotonic() + self.EVERY_S, self._done
         percent = 100 if self._total <= 0 else min(100, int(100 * self._done / self._total))
-        self._say(f"{self._label}: {percent} % ({self._done:.3g} of {self._total:.3g} {self._unit})")
+        done, total = (
+            f"{amount:.3g}" if amount < 1000 else f"{amount:.0f}" for amount in (self._done, self._total)
+        )
+        self._say(f"{self._label}: {percent} % ({done} of {total} {self._unit})")
 
 
 def _bars(console: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from midog_qupath.cli.common import TerminalProgress, json_option, print_json
-from midog_qupath.cli.train import Duration, _dataset_folder
+from midog_qupath.cli.learning import Duration, dataset_folder
 
 if TYPE_CHECKING:
     from midog_qupath.learning.mask_report import MaskCounts
@@ -30,7 +30,12 @@ if TYPE_CHECKING:
     help="Take this trained model (file or folder) for the teacher instead of training one.",
 )  # fmt: skip
 @click.option("--objects", is_flag=True, help="Also the masks as QuPath detections, a GeoJSON an image.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N labelled areas.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Show the first N labelled areas only; the teacher learns from all.",
+)
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True
 )
@@ -60,7 +65,7 @@ def command(
 
     progress = TerminalProgress()
     chosen, kind = load_recipe(recipe), choose_device(device)
-    folder = _dataset_folder(source, progress)
+    folder = dataset_folder(source, progress)
     time = datetime.now().strftime("%Y%m%d-%H%M%S")
     out = output or folder.absolute().parent / "pseudo-masks" / time
     options = MaskOptions(out, chosen, time_limit, model, objects, limit, kind)

@@ -43,7 +43,7 @@ def command(project: Path, run: str | None, store: StoreChoice, as_json: bool) -
     if as_json:
         print_json(_as_json(report))
     else:
-        _show(report)
+        _show(report, beside=all(image.state == "sidecar" for image in chosen.images))
     for image in report.failed:
         progress.warn(f"{image.name}: {image.error}")
     return 1 if report.failed else 0
@@ -68,7 +68,7 @@ def _as_json(report: UndoReport) -> dict[str, Any]:
     }
 
 
-def _show(report: UndoReport) -> None:
+def _show(report: UndoReport, beside: bool) -> None:
     done = [image for image in report.images if image.error is None]
     removed, put_back, kept, left_out = (
         sum(getattr(image, what) for image in done) for what in ("removed", "put_back", "kept", "left_out")
@@ -79,5 +79,9 @@ def _show(report: UndoReport) -> None:
         f"{removed} of its detections removed, {put_back} of earlier runs put back; {kept} stay because a "
         f"person touched them, {left_out} did not come back beside what a person kept or deleted"
     )
+    if beside and not removed + kept:
+        click.echo(
+            "The run stood in GeoJSON files only, not in the project; the next `undo` takes the one before."
+        )
     if report.backup:
         click.echo(f"Backup: {report.backup}")

@@ -15,7 +15,7 @@ from midog_qupath.counting.ground import allowed_ground
 from midog_qupath.counting.hotspot import best_spot
 from midog_qupath.counting.result import ImageCount, ProjectCount, Settings
 from midog_qupath.counting.window import window_of
-from midog_qupath.errors import MidogError, ProjectError
+from midog_qupath.errors import MidogError, ProjectError, none_worked
 from midog_qupath.inference.areas import cell_side, union_of_areas
 from midog_qupath.progress import SILENT, Progress
 from midog_qupath.project.classes import ClassMap
@@ -28,7 +28,7 @@ from midog_qupath.slides.check import open_entry
 from midog_qupath.slides.mpp import resolve_mpp
 from midog_qupath.slides.tissue import HOLE_MM2, tissue_outline
 from midog_qupath.units import MATCH_RADIUS, MicronsPerPixel, to_pixels
-from midog_qupath.wording import counted, none_could_be
+from midog_qupath.wording import counted
 
 #: A hole larger than this share of the window is not tissue: otherwise a small window could lie in one.
 _HOLE_SHARE = 0.05
@@ -115,8 +115,7 @@ def _require_some(
     if counts:
         return
     if skipped:
-        first = next(iter(skipped.values()))
-        raise ProjectError(f"{none_could_be('counted', len(skipped))}: {first.what}", first.remedy)
+        raise none_worked(ProjectError, "counted", skipped)
     if options.regions is None:
         raise ProjectError("All images are mosaics: there is no tissue to count in.", "Choose others.")
     raise ProjectError(

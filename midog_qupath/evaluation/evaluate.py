@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from midog_qupath.errors import EvaluationError, MidogError
+from midog_qupath.errors import EvaluationError, MidogError, none_worked
 from midog_qupath.evaluation.matching import Points
 from midog_qupath.evaluation.measured import UNKNOWN, Measured, MeasuredImage, TypedFigures, all_types
 from midog_qupath.evaluation.metrics import ScoredImage, count
@@ -15,7 +15,6 @@ from midog_qupath.evaluation.result import CurveScore, EvaluationResult
 from midog_qupath.evaluation.summary import curve_score, detection_score, types_score
 from midog_qupath.evaluation.truth import ImageTruth, Truth
 from midog_qupath.progress import Progress
-from midog_qupath.wording import none_could_be
 
 
 def evaluate(
@@ -47,8 +46,7 @@ def evaluate(
                 skipped[image.entry.name] = error
             advance(1)
     if not done:
-        first = next(iter(skipped.values()))
-        raise EvaluationError(f"{none_could_be('evaluated', len(skipped))}: {first.what}", first.remedy)
+        raise none_worked(EvaluationError, "evaluated", skipped)
     images = tuple(measure(image, prediction) for image, prediction in done)
     detection, types = detection_score(images), types_score(images)
     if detection is None and types is None:

@@ -45,6 +45,9 @@ from midog_qupath.units import WORKING_MPP
 class AnnotateReport:
     """What a run found and where it went. ``unreadable``: image name -> why it was not searched.
 
+    ``threshold``, ``atypical_threshold``: the probabilities (0..1) from which a candidate is a mitotic figure
+    and a mitotic figure atypical; the latter None for a model that was not taught the types.
+
     Where all images were searched before and are to be skipped, there was no run: its name is empty.
     """
 
@@ -55,6 +58,8 @@ class AnnotateReport:
     options: AnnotateOptions
     unreadable: Mapping[str, MidogError]
     profile: Mapping[str, object]
+    threshold: float
+    atypical_threshold: float | None
 
     @property
     def failed(self) -> dict[str, MidogError]:
@@ -71,6 +76,8 @@ class AnnotateReport:
             "images": len(self.jobs),
             "mm2": sum(job.mm2 for job in self.jobs),
             "found": dict(self.found),
+            "threshold": self.threshold,
+            "atypical_threshold": self.atypical_threshold,
             "added": sum(image.added for image in reports),
             "removed": sum(image.removed for image in reports),
             "left_out": sum(image.near_ours + image.near_deleted for image in reports),
@@ -116,8 +123,8 @@ def annotate_project(
     _require_resolution(bundle, model)
     jobs, unreadable = plan_jobs(project, store_factory, options, progress, bundle)
     if not jobs and not unreadable:
-        nothing = RunReport(run="", store="", images=(), backup=None)
-        return AnnotateReport(nothing, (), {}, project.ours / "detections", options, {}, {})
+        nothing, limits = RunReport(run="", store="", images=(), backup=None), _thresholds(bundle, options)
+        return AnnotateReport(nothing, (), {}, project.ours / "detections", options, {}, {}, *limits)
     unfinished = Unfinished.of(project, _asked(bundle, options), progress.warn)
     if options.dry_run:
         unfinished = Unfinished(None, progress.warn)
@@ -146,6 +153,8 @@ def annotate_project(
         options=options,
         unreadable=unreadable,
         profile=_profile(runtime, bundle, options, batch, searched, time.perf_counter() - began),
+        threshold=run.threshold,
+        atypical_threshold=run.atypical_threshold,
     )
 
 
@@ -310,17 +319,24 @@ def _profile(
     }
 
 
+def _thresholds(bundle: Bundle, options: AnnotateOptions) -> tuple[float, float | None]:
+    """From which probabilities on a candidate is a mitotic figure, and one of those atypical."""
+    mitosis = bundle.card.threshold if options.threshold is None else options.threshold
+    return mitosis, bundle.card.atypical_threshold if bundle.card.has_atypical else None
+
+
 def _new_run(project: Project, bundle: Bundle, model: Path, options: AnnotateOptions) -> RunInfo:
     resolved = model.resolve()
     inside = resolved.is_relative_to(project.folder)
+    threshold, atypical_threshold = _thresholds(bundle, options)
     return new_run(
         project,
         now=datetime.now().astimezone(),
         # Relative where it can be: a project is passed on, and the path of one computer means nothing there.
         model=(resolved.relative_to(project.folder) if inside else resolved).as_posix(),
         model_sha256=bundle.sha256,
-        threshold=bundle.card.threshold if options.threshold is None else options.threshold,
-        atypical_threshold=bundle.card.atypical_threshold if bundle.card.has_atypical else None,
+        threshold=threshold,
+        atypical_threshold=atypical_threshold,
         class_map=options.class_map,
         software=software_versions(),
         calibrated=bundle.card.operating_point.mitosis_calibration is not None,

@@ -9,7 +9,7 @@ from pathlib import Path
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from midog_qupath.errors import MidogError, ProjectError, SlideError
+from midog_qupath.errors import MidogError, ProjectError, SlideError, none_worked
 from midog_qupath.inference.areas import Job, area_of_file, cell_side, union_of_areas
 from midog_qupath.inference.speed import Speed
 from midog_qupath.models.bundle import Bundle
@@ -23,7 +23,7 @@ from midog_qupath.project.write import StoreFactory
 from midog_qupath.slides.check import open_entry
 from midog_qupath.slides.mpp import resolve_mpp
 from midog_qupath.slides.tissue import find_tissue
-from midog_qupath.wording import counted, none_could_be
+from midog_qupath.wording import counted
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,4 @@ def _require_areas(
 def require_some(results: Sequence[object], unreadable: Mapping[str, MidogError]) -> None:
     """Raise SlideError where every image failed."""
     if not results and unreadable:
-        first = next(iter(unreadable.values()))
-        raise SlideError(
-            f"{none_could_be('searched', len(unreadable))}: {first.what}", first.remedy
-        ) from first
+        raise none_worked(SlideError, "searched", unreadable)

@@ -6,8 +6,9 @@ Every part of the method can be switched off here, so that its gain can be measu
 from __future__ import annotations
 
 import tomllib
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -191,12 +192,28 @@ def load_recipe(name: str) -> Recipe:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
         return Recipe.model_validate({"name": path.stem, **values})
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"The recipe {path} is not valid TOML: {error}.", "Correct that line.") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"The recipe {path} is no text in UTF-8.", "Save it as such.") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "recipe"
-        raise RecipeError(f"The recipe {path}: {key}: {first['msg']}.", "Correct that key.") from error
+        raise _refused(path, error) from error
+
+
+def _refused(path: Path, error: ValidationError) -> RecipeError:
+    """What is wrong with the first key that does not fit, and which keys there are if it is unknown."""
+    first = error.errors()[0]
+    *section, key = map(str, first["loc"]) or ["recipe"]
+    name = ".".join((*section, key))
+    if first["type"] != "extra_forbidden":
+        problem = first["msg"].removeprefix("Value error, ")
+        return RecipeError(f"The recipe {path}: {name}: {problem}.", "Correct that key.")
+    known: type[BaseModel] = Recipe
+    for part in section:
+        known = cast("type[BaseModel]", known.model_fields[part].annotation)
+    near = get_close_matches(key, known.model_fields, 1)
+    remedy = f"Is it {near[0]}?" if near else f"There are: {', '.join(known.model_fields)}."
+    return RecipeError(f"The recipe {path} has an unknown key {name}.", remedy)
 
 
 def recipe_names() -> list[str]:

@@ -17,6 +17,8 @@ def starting_model(start: str | None, recipe: Recipe, progress: Progress) -> Pat
     """
     if start not in (None, "none"):
         progress.note(f"Starting from {start}.")
+        if read_card(Path(str(start))).network != recipe.network:
+            progress.note("Its network is not the recipe's: that of the model is trained on.")
         return Path(str(start))
     released = released_model() if start is None and recipe.from_released else None
     if released is None:

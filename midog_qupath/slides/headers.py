@@ -36,7 +36,12 @@ def read_header(path: Path, data: bytes) -> Header:
     """
     readers = ((_PNG, _png), (b"\xff\xd8", _jpeg), (b"BM", _bmp))
     read = next((reader for magic, reader in readers if data.startswith(magic)), None)
-    header = read(data) if read else None
+    if read is None:
+        raise SlideError(
+            f"{path} is no PNG, JPEG or BMP, or its beginning is damaged.",
+            "Copy it again from its source, or save it as one of these.",
+        )
+    header = read(data)
     if header is None or header.width <= 0 or header.height <= 0:
         raise damaged(path)
     return header
