@@ -1,6 +1,7 @@
 """A tiny whole training: loss falls, parts switch off, and it continues as if never interrupted."""
 
 import re
+import signal
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from learning_data import make_dataset
 from pydantic import ValidationError
 
 from midog_qupath.errors import DatasetError, ModelError, RecipeError
+from midog_qupath.learning.interrupts import held_back
 from midog_qupath.learning.operating_point import unchosen
 from midog_qupath.learning.recipe import AugmentationRecipe, Recipe, load_recipe, recipe_names
 from midog_qupath.learning.runlog import RunLog, read_log
@@ -39,11 +41,14 @@ TINY = Recipe.model_validate(
 
 
 class Listener:
-    """Progress that remembers what it was told and can interrupt."""
+    """Progress that remembers what it was told and can interrupt: cancelled, or as a crash would."""
 
-    def __init__(self, stop_at: tuple[str, int] | None = None) -> None:
+    def __init__(
+        self, stop_at: tuple[str, int] | None = None, by: type[BaseException] = KeyboardInterrupt
+    ) -> None:
         self.said: list[str] = []
         self._stop_at = stop_at
+        self._by = by
 
     @contextmanager
     def task(self, label: str, total: float, unit: str):  # type: ignore[no-untyped-def]
@@ -53,7 +58,7 @@ class Listener:
             nonlocal done
             done += amount
             if self._stop_at and label == self._stop_at[0] and done >= self._stop_at[1]:
-                raise KeyboardInterrupt
+                raise self._by
 
         yield advance
 
@@ -88,9 +93,13 @@ def test_an_interrupted_training_continues_with_the_same_result(tmp_path: Path) 
     often = TINY.model_copy(update={"checkpoint_seconds": 0.001, "student": few})
     whole = train([data], TrainOptions(tmp_path / "whole", often), Listener())
     options = TrainOptions(tmp_path / "parts", often)
-    for phase, step in (("teacher-1", 4), ("student", 9), ("student", 15)):
-        with pytest.raises(KeyboardInterrupt):
-            train([data], options, Listener((phase, step)))
+    for phase, step, by in (
+        ("teacher-1", 4, KeyboardInterrupt),
+        ("student", 9, MemoryError),
+        ("student", 15, KeyboardInterrupt),
+    ):
+        with pytest.raises(by):
+            train([data], options, Listener((phase, step), by))
     parts = train([data], options, Listener())
     one, other = (load_bundle(path).network.state_dict() for path in (whole, parts))
     for name, value in one.items():
@@ -211,8 +220,12 @@ def test_the_log_holds_every_step_once_and_no_phase_leaks_into_the_next(tmp_path
     )
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train([data], TrainOptions(whole, recipe), Listener())
-    with pytest.raises(KeyboardInterrupt):  # before the first checkpoint
-        train([data], TrainOptions(parts, recipe), Listener(("teacher-1", 22)))
+    with pytest.raises(MemoryError):  # before the first checkpoint
+        train([data], TrainOptions(parts, recipe), Listener(("teacher-1", 22), MemoryError))
+    assert not WorkFolder(parts).checkpoint("teacher-1").exists()
+    with pytest.raises(KeyboardInterrupt):
+        train([data], TrainOptions(parts, recipe), Listener(("student", 11)))
+    assert torch.load(WorkFolder(parts).checkpoint("student"), weights_only=True)["step"] == 11
     train([data], TrainOptions(parts, recipe), Listener())
     rows = read_log(parts / "log.csv")
     assert [row[:3] for row in rows] == [row[:3] for row in read_log(whole / "log.csv")]
@@ -223,6 +236,27 @@ def test_the_log_holds_every_step_once_and_no_phase_leaks_into_the_next(tmp_path
     log.rewind("student", 0)
     log.add("student", 10, {"total": 1.0})
     assert read_log(tmp_path / "log.csv") == [("student", 10, "total", 1.0)]
+
+
+def test_cancelling_waits_for_the_end_of_a_step() -> None:
+    handler, done = signal.getsignal(signal.SIGINT), []
+
+    def step() -> None:
+        with held_back():
+            signal.raise_signal(signal.SIGINT)
+            done.append("the rest of the step")
+
+    with pytest.raises(KeyboardInterrupt):
+        step()
+    assert done == ["the rest of the step"]
+    assert signal.getsignal(signal.SIGINT) is handler
+    # What a caller wants a signal to do is done, here nothing.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with held_back():
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_the_file_holds_the_weights_that_were_measured(tmp_path: Path) -> None:

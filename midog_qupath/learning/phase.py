@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from midog_qupath import files
 from midog_qupath.errors import ModelError
 from midog_qupath.learning.distributed import Team
+from midog_qupath.learning.interrupts import held_back
 from midog_qupath.learning.recipe import OptimiserRecipe
 from midog_qupath.learning.runlog import RunLog
 from midog_qupath.progress import Progress
@@ -69,7 +71,10 @@ def learning_rate(progress: float, recipe: OptimiserRecipe) -> float:
 
 
 def run_phase(phase: Phase, trained: Trained, losses: StepLosses, log: RunLog, progress: Progress) -> None:
-    """Train until steps or time are used up; continue from the phase's checkpoint where there is one."""
+    """Train until steps or time are used up; continue from the phase's checkpoint where there is one.
+
+    Cancelled (KeyboardInterrupt), the step at hand is ended and saved first.
+    """
     team, modules = phase.team, [module for module in (trained.network, trained.extra) if module]
     parameters = [p for module in modules for p in module.parameters()]
     # Fused: one pass over the weights; on a CPU a sixth of the time of one operation after another.
@@ -82,21 +87,34 @@ def run_phase(phase: Phase, trained: Trained, losses: StepLosses, log: RunLog, p
     team.same_start(*modules, trained.average)
     saved = before = trained.used_seconds
     started = time.monotonic()
-    with progress.task(phase.name, phase.steps, "steps") as advance:
+    with progress.task(phase.name, phase.steps, "steps") as advance, _kept(phase, trained, optimiser):
         advance(trained.step)
         while trained.step < phase.steps and not _late(phase, trained):
-            values = _step(phase, trained, losses, optimiser, parameters)
+            with held_back():
+                values = _step(phase, trained, losses, optimiser, parameters)
+                # The clocks' mean: all processes must take the same number of steps.
+                trained.used_seconds = team.mean(before + time.monotonic() - started)
+                if team.first:
+                    log.add(phase.name, trained.step, values)
             advance(1)
-            # The clocks' mean: all processes must take the same number of steps.
-            trained.used_seconds = team.mean(before + time.monotonic() - started)
-            if team.first:
-                log.add(phase.name, trained.step, values)
             if trained.used_seconds - saved > phase.checkpoint_seconds:
                 _save(phase, trained, optimiser)
                 saved = trained.used_seconds
     if trained.step < phase.steps:
         progress.note(f"{phase.name}: time is up after {trained.step} of {phase.steps} steps.")
     _save(phase, trained, optimiser)
+
+
+@contextmanager
+def _kept(phase: Phase, trained: Trained, optimiser: torch.optim.Optimizer) -> Iterator[None]:
+    """Save what a training that is cancelled has reached."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        # Processes that train together are not cancelled at the same step: their last checkpoint holds.
+        if phase.team.size == 1:
+            _save(phase, trained, optimiser)
+        raise
 
 
 def _late(phase: Phase, trained: Trained) -> bool:

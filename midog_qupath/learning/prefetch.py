@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -104,5 +105,7 @@ class Prefetch:
 
 
 def _quiet(worker: int) -> None:
+    # Ctrl-C reaches all processes of a terminal: the training itself ends the step and then its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # OpenCV's threads do not survive a fork, and one worker has one core.
     cv2.setNumThreads(0)
