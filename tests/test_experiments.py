@@ -228,7 +228,7 @@ def result(fold: str, group: str, field: FieldScore | None = None, **more: objec
     return RunResult.model_validate({**values, **more})
 
 
-def scored(name: str, probabilities: tuple[float, ...], hits: int) -> FieldScore:
+def scored(name: str, probabilities: tuple[float, ...], hits: int, nuclei: float | None = None) -> FieldScore:
     """A field of 1 mm² with a mitosis at each of the first ``hits`` candidates, far from one another."""
     places = tuple((100.0 * i, 0.0) for i in range(len(probabilities)))
     return FieldScore(
@@ -239,7 +239,21 @@ def scored(name: str, probabilities: tuple[float, ...], hits: int) -> FieldScore
         truth=places[:hits],
         predictions=places,
         probabilities=probabilities,
+        nuclei_log_odds=nuclei,
     )
+
+
+def test_the_floor_of_nuclei_comes_with_the_threshold() -> None:
+    chooses = result("one", "g", scored("one", (0.9, 0.8, 0.7, 0.1), 2, nuclei=4.0))
+    # Log-odds 1.4 and 1.0: where nuclei count from 2 instead of 4, both are below the threshold's 1.1.
+    lower, higher = (result("two", "g", scored("two", (0.8, 0.73), 1, nuclei=n)) for n in (2.0, 5.0))
+    for other, found in ((lower, 0), (higher, 1)):
+        runs, _ = outcomes([chooses, other])
+        line = next(line for line in runs if line["fold"] == "two")
+        assert (line["nuclei_floor"], line["tp"], line["fp"]) == (4.0, found, 0)
+    runs, _ = outcomes([chooses, result("two", "g", scored("two", (0.8, 0.73), 1))])
+    assert "nuclei_floor" in runs[1], "the threshold's floor is told even where a result has no nuclei"
+    assert runs[1]["tp"] == 1
 
 
 def test_the_threshold_of_a_fold_comes_from_the_other_fold() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from inference_standin import ArraySlide, disc, painted, standin_bundle
 
-from midog_qupath.evaluation.metrics import ScoredImage, best_threshold, pooled, type_score
+from midog_qupath.evaluation.metrics import best_threshold, pooled, type_score
 from midog_qupath.inference.detect import detect
 from midog_qupath.inference.forward import atypical_given_mitosis
 from midog_qupath.learning.calibration import (
@@ -21,6 +21,7 @@ from midog_qupath.learning.calibration import (
     reliability,
 )
 from midog_qupath.learning.operating_point import best_type_threshold, operating_point_from
+from midog_qupath.learning.scoring import ScoredField
 from midog_qupath.models.bundle import OperatingPoint
 from midog_qupath.models.calibration import Calibration, log_odds, sigmoid
 
@@ -150,7 +151,7 @@ def fields(rng, count):
         truth = np.stack([np.arange(6) * 50.0, np.zeros(6)], axis=1)
         others = np.stack([np.arange(20) * 50.0, np.full(20, 100.0)], axis=1)
         odds = np.concatenate([rng.normal(1, 1.5, 5), rng.normal(-2, 1, 20)])
-        made.append(ScoredImage(truth, np.concatenate([truth[:5] + 1, others]), sigmoid(5 * odds)))
+        made.append(ScoredField(truth, np.concatenate([truth[:5] + 1, others]), sigmoid(5 * odds)))
     return made
 
 
@@ -169,6 +170,19 @@ def test_the_threshold_lives_on_the_calibrated_scale(rng):
     assert point.threshold == pytest.approx(counts.f1 / 2, abs=0.25)
 
 
+def test_the_lowest_nuclei_around_mitoses_become_the_floor(rng):
+    one, other, empty = fields(rng, 3)
+    images = [
+        replace(one, nuclei_log_odds=4.5),
+        replace(other, nuclei_log_odds=3.0),
+        replace(empty, truth=empty.truth[:0], nuclei_log_odds=1.0),
+    ]
+    assert operating_point_from(images, *NO_TYPES, "x", OperatingPoint()).nuclei_floor == 3.0
+    # Where nothing is chosen, floor and threshold of before stay together.
+    before = OperatingPoint(threshold=0.8, nuclei_floor=2.0)
+    assert operating_point_from(images[2:], *NO_TYPES, "x", before) == before
+
+
 def test_types_choose_their_own_threshold(rng):
     odds = rng.normal(0, 2, 400)
     labels = rng.random(400) < sigmoid(odds - 1)
@@ -183,8 +197,8 @@ def test_types_choose_their_own_threshold(rng):
 
 def test_too_little_chooses_nothing(rng):
     one = fields(rng, 1)[0]
-    few = ScoredImage(one.truth[:3], one.predictions, one.probabilities)
-    nothing = ScoredImage(one.truth, np.empty((0, 2)), np.empty(0))
+    few = ScoredField(one.truth[:3], one.predictions, one.probabilities)
+    nothing = ScoredField(one.truth, np.empty((0, 2)), np.empty(0))
     for images in ([], [few], [nothing]):
         point = operating_point_from(
             images, np.array([True, False]), np.array([0.9, 0.1]), "x", OperatingPoint()

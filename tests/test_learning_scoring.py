@@ -9,7 +9,7 @@ from learning_data import make_dataset
 from midog_qupath.dataset.format import ImageRow, ObjectRow
 from midog_qupath.dataset.store import Dataset, write_pixels
 from midog_qupath.learning.ground import Ground, gather
-from midog_qupath.learning.scoring import score_types, used_to
+from midog_qupath.learning.scoring import score_fields, score_types, used_to
 from midog_qupath.models.bundle import Bundle, BundleCard, OperatingPoint
 from midog_qupath.models.student import NetworkConfig, Student
 from midog_qupath.progress import SILENT
@@ -39,3 +39,18 @@ def test_images_of_two_projects_are_kept_apart_though_their_files_are_called_ali
     ]
     assert np.allclose(together, np.concatenate(apart), atol=1e-6)
     assert not np.allclose(apart[0], apart[1], atol=1e-4)
+
+
+def test_a_threshold_is_chosen_on_what_counts_from_the_nuclei_however_low_the_model_before_counted(
+    tmp_path: Path,
+) -> None:
+    ground = _validation(make_dataset(tmp_path, splits=("val", "val")))
+    torch.manual_seed(0)
+    point = OperatingPoint(nuclei_quantile=0.975, nuclei_floor=15.0)
+    card = BundleCard(name="x", created="", network=NetworkConfig(), operating_point=point)
+    bundle = Bundle(card, Student(card.network).eval(), "")
+    scored = score_fields(bundle, ground, SILENT)
+    assert len(scored) == 2
+    assert all(0 <= field.nuclei_log_odds < 15.0 for field in scored)
+    adapter = used_to(bundle, ground.areas, ground, SILENT)
+    assert adapter.bundle_for("0").nuclei_log_odds == 15.0

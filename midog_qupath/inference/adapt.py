@@ -96,10 +96,11 @@ class Adapter:
         look = self.looks[image]
         ours = [other for name, other in self.looks.items() if self.domains[name] == self.domains[image]]
         used_to = _mixed(self.bundle, look.statistics)
-        quantile = self.bundle.card.operating_point.nuclei_quantile
-        if not quantile:
+        point = self.bundle.card.operating_point
+        if not point.nuclei_quantile:
             return used_to
-        return replace(used_to, nuclei_log_odds=nuclei_log_odds([other.nuclei for other in ours], quantile))
+        measured = nuclei_log_odds([other.nuclei for other in ours], point.nuclei_quantile)
+        return replace(used_to, nuclei_log_odds=max(point.nuclei_floor, measured))
 
 
 def nuclei_log_odds(counts: Sequence[NDArray[np.float64]], quantile: float) -> float:

@@ -14,7 +14,7 @@ from midog_qupath.learning.calibration import fit_calibration
 from midog_qupath.learning.ground import Ground
 from midog_qupath.learning.predict import ArraySlide
 from midog_qupath.learning.recipe import OperatingPointRecipe
-from midog_qupath.learning.scoring import score_fields, score_types
+from midog_qupath.learning.scoring import ScoredField, score_fields, score_types
 from midog_qupath.models.bundle import Bundle, OperatingPoint
 from midog_qupath.models.calibration import Calibration
 from midog_qupath.progress import Progress
@@ -59,7 +59,7 @@ def choose_operating_point(bundle: Bundle, ground: Ground | None, progress: Prog
 
 
 def operating_point_from(
-    images: Sequence[ScoredImage],
+    images: Sequence[ScoredField],
     typed_labels: NDArray[np.bool_],
     typed_probabilities: NDArray[np.float64],
     chosen_on: str,
@@ -74,7 +74,8 @@ def operating_point_from(
     Parameters
     ----------
     images
-        Truth and candidates (from the floor of detection) of exhaustively labelled ground.
+        Truth and candidates (from the floor of detection) of exhaustively labelled ground, each counted from
+        its nuclei; the lowest of those with a mitosis become the floor for other images.
     typed_labels, typed_probabilities
         (N,) whether a mitosis of known type is atypical, and P(atypical | mitosis); empty for none.
     chosen_on
@@ -93,7 +94,7 @@ def operating_point_from(
     return OperatingPoint.model_validate({**dict(scored), **chosen})
 
 
-def _for_mitoses(images: Sequence[ScoredImage], chosen_on: str) -> dict[str, object]:
+def _for_mitoses(images: Sequence[ScoredField], chosen_on: str) -> dict[str, object]:
     mitoses = sum(len(image.truth) for image in images)
     if mitoses < FEWEST or not any(len(image.predictions) for image in images):
         return {}
@@ -103,9 +104,15 @@ def _for_mitoses(images: Sequence[ScoredImage], chosen_on: str) -> dict[str, obj
     threshold, counts = best_threshold([_calibrated(image, calibration) for image in images])
     return {
         "threshold": threshold,
+        "nuclei_floor": lowest_nuclei(images),
         "chosen_on": f"{mitoses} mitoses of {chosen_on}, F1 there {counts.f1:.3f}",
         "mitosis_calibration": calibration,
     }
+
+
+def lowest_nuclei(images: Sequence[ScoredField]) -> float:
+    """The lowest log-odds of nuclei that candidates of an image with a mitosis count from; 0 without any."""
+    return min((image.nuclei_log_odds for image in images if len(image.truth)), default=0.0)
 
 
 def _calibrated(image: ScoredImage, calibration: Calibration | None) -> ScoredImage:

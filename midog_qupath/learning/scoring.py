@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,13 @@ from midog_qupath.units import WORKING_MPP
 
 
 @dataclass(frozen=True)
+class ScoredField(ScoredImage):
+    """A labelled area. ``nuclei_log_odds``: what its candidates' log-odds count from, 0 for nothing."""
+
+    nuclei_log_odds: float = 0.0
+
+
+@dataclass(frozen=True)
 class TypedScores:
     """Mitoses of known type (N,): whether atypical, and the model's P(atypical | mitosis)."""
 
@@ -31,20 +38,26 @@ class TypedScores:
 
 def score_fields(
     bundle: Bundle, ground: Ground, progress: Progress, runtime: Runtime | None = None
-) -> list[ScoredImage]:
+) -> list[ScoredField]:
     """Candidates and truth of all exhaustively labelled areas; mosaics are none.
 
-    ``bundle`` must not be calibrated: candidates are those of the detection's floor. ``runtime``: with what
-    the areas are searched; None: the reference.
+    ``bundle`` must not be calibrated: candidates are those of the detection's floor. They count from their
+    nuclei however low these are: no threshold is there yet that was chosen on others (``nuclei_floor``).
+    ``runtime``: with what the areas are searched; None: the reference.
     """
     fields = [area for area in ground.areas if area.exhaustive.any()]
-    adapter = used_to(bundle, fields, ground, progress)
+    adapter = used_to(_without_floor(bundle), fields, ground, progress)
     scored = []
     with progress.task("choosing the threshold", len(fields), "areas") as advance:
         for number, area in enumerate(fields):
             scored.append(_score(adapter.bundle_for(str(number)), area, runtime))
             advance(1)
     return scored
+
+
+def _without_floor(bundle: Bundle) -> Bundle:
+    point = bundle.card.operating_point.model_copy(update={"nuclei_floor": 0.0})
+    return replace(bundle, card=bundle.card.model_copy(update={"operating_point": point}))
 
 
 def used_to(bundle: Bundle, areas: Sequence[AreaGround], ground: Ground, progress: Progress) -> Adapter:
@@ -57,15 +70,16 @@ def used_to(bundle: Bundle, areas: Sequence[AreaGround], ground: Ground, progres
     return Adapter(bundle, looks, {str(n): ground.domains[area.domain] for n, area in enumerate(areas)})
 
 
-def _score(bundle: Bundle, area: AreaGround, runtime: Runtime | None) -> ScoredImage:
+def _score(bundle: Bundle, area: AreaGround, runtime: Runtime | None) -> ScoredField:
     slide = ArraySlide(area.pixels)
     detections = detect(slide, WORKING_MPP, bundle, minimum_probability=CANDIDATE_FLOOR, runtime=runtime)
     inside = [d for d in detections if area.knows(d.x, d.y)]
     truth = [(o.x, o.y) for o in area.labels if o.pixel_class == MITOSIS and area.knows(o.x, o.y)]
-    return ScoredImage(
+    return ScoredField(
         truth=np.array(truth, dtype=np.float64).reshape(-1, 2) * WORKING_MPP,
         predictions=np.array([(d.x, d.y) for d in inside], dtype=np.float64).reshape(-1, 2) * WORKING_MPP,
         probabilities=np.array([d.mitosis_probability for d in inside], dtype=np.float64),
+        nuclei_log_odds=bundle.nuclei_log_odds,
     )
 
 

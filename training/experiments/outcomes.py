@@ -8,14 +8,16 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from midog_qupath import files
 from midog_qupath.evaluation.curves import roc_auc
-from midog_qupath.evaluation.metrics import Counts, best_threshold, count, pooled, type_score
-from midog_qupath.learning.operating_point import best_type_threshold
+from midog_qupath.evaluation.metrics import Counts, ScoredImage, best_threshold, count, pooled, type_score
+from midog_qupath.learning.operating_point import best_type_threshold, lowest_nuclei
+from midog_qupath.learning.scoring import ScoredField
 from training.experiments.folds import OWN
 from training.experiments.measures import (
     detection_figures,
@@ -67,18 +69,31 @@ def _about(result: RunResult) -> Line:
     }
 
 
-def detection_threshold(result: RunResult, others: Sequence[RunResult]) -> float | None:
-    """The threshold of a run: its own, or the best on what others say of the folds left out for them."""
+@dataclass(frozen=True)
+class Decision:
+    """From which probability a candidate of a run counts, and the floor of its nuclei that belongs to it."""
+
+    threshold: float
+    nuclei_floor: float
+
+    def images(self, result: RunResult) -> list[ScoredField]:
+        """The fields of a run as its user would see them."""
+        return [field.scored(self.nuclei_floor) for field in result.fields]
+
+
+def decision(result: RunResult, others: Sequence[RunResult]) -> Decision | None:
+    """That of a run: its own, or the best on what others say of the folds left out for them."""
     if result.threshold_from == OWN:
-        return result.own_threshold
+        own = result.own_threshold
+        return None if own is None else Decision(own, result.own_nuclei_floor)
     images = [image for other in others for image in other.images]
     if not any(len(i.truth) for i in images) or not any(len(i.predictions) for i in images):
         return None
-    return best_threshold(images)[0]
+    return Decision(best_threshold(images)[0], lowest_nuclei(images))
 
 
 def type_threshold(result: RunResult, others: Sequence[RunResult]) -> float | None:
-    """The atypical threshold of a run, chosen like :func:`detection_threshold`."""
+    """The atypical threshold of a run, chosen like its :func:`decision`."""
     if result.threshold_from == OWN:
         return result.own_atypical_threshold
     labels = np.concatenate([np.empty(0, bool), *(other.types.labels() for other in others)])
@@ -89,32 +104,36 @@ def type_threshold(result: RunResult, others: Sequence[RunResult]) -> float | No
 def _detection(result: RunResult, others: Sequence[RunResult]) -> tuple[Line, list[Line]]:
     if not result.fields:
         return {}, []
-    images, mm2 = result.images, sum(field.mm2 for field in result.fields)
-    threshold = detection_threshold(result, others)
-    line: Line = {"threshold": threshold, "mitoses": sum(len(i.truth) for i in images), "mm2": mm2}
+    chosen = decision(result, others)
+    images: Sequence[ScoredImage] = chosen.images(result) if chosen else result.images
+    mm2 = sum(field.mm2 for field in result.fields)
+    line: Line = {"threshold": chosen.threshold if chosen else None}
+    line |= {"nuclei_floor": chosen.nuclei_floor} if chosen and chosen.nuclei_floor else {}
+    line |= {"mitoses": sum(len(i.truth) for i in images), "mm2": mm2}
     units: list[Line] = []
-    if threshold is not None:
-        counts = pooled(images, threshold)
+    if chosen is not None:
+        counts = pooled(images, chosen.threshold)
         line |= {"tp": counts.tp, "fp": counts.fp, "fn": counts.fn, **detection_figures(counts, mm2)}
-        units = _field_units(result, threshold)
+        units = _field_units(result, images, chosen.threshold)
     if line["mitoses"]:
-        line |= _other_thresholds(result, mm2)
+        line |= {**_own_threshold(result), **threshold_free_figures(images, mm2)}
     return line, units
 
 
-def _other_thresholds(result: RunResult, mm2: float) -> Line:
-    """Figures that do not depend on how the threshold was chosen, or are labelled by it."""
-    line: Line = {"own_threshold": result.own_threshold}
-    if result.own_threshold is not None:
-        line["f1_own_threshold"] = pooled(result.images, result.own_threshold).f1
-    return line | threshold_free_figures(result.images, mm2)
+def _own_threshold(result: RunResult) -> Line:
+    """The F1 that a user of this very model has, whose threshold was chosen on sources that it has seen."""
+    if result.own_threshold is None:
+        return {"own_threshold": None}
+    own = Decision(result.own_threshold, result.own_nuclei_floor)
+    f1 = pooled(own.images(result), own.threshold).f1
+    return {"own_threshold": own.threshold, "f1_own_threshold": f1}
 
 
-def _field_units(result: RunResult, threshold: float) -> list[Line]:
+def _field_units(result: RunResult, images: Sequence[ScoredImage], threshold: float) -> list[Line]:
     with_mitoses = {field.case for field in result.fields if field.truth}
     by_case = len(with_mitoses) >= _FEWEST_CASES
     totals: dict[str, Counts] = {}
-    for field, image in zip(result.fields, result.images, strict=True):
+    for field, image in zip(result.fields, images, strict=True):
         counts = count(image.truth, image.predictions[image.probabilities >= threshold])
         unit = field.case if by_case else field.image
         totals[unit] = totals.get(unit, Counts()) + counts

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from midog_qupath.errors import DatasetError
-from midog_qupath.evaluation.metrics import ScoredImage
 from midog_qupath.files import write_json
+from midog_qupath.learning.scoring import ScoredField
+from midog_qupath.models.calibration import log_odds, sigmoid
 
 #: Raised when runs of before mean something else.
 VERSION = 1
@@ -27,7 +28,10 @@ class _Strict(BaseModel):
 
 
 class FieldScore(_Strict):
-    """Candidates of one labelled area, most probable first; positions x, y in microns of the area."""
+    """Candidates of one labelled area, most probable first; positions x, y in microns of the area.
+
+    ``nuclei_log_odds``: what their log-odds count from; None in results that do not tell it.
+    """
 
     image: str
     case: str
@@ -36,13 +40,19 @@ class FieldScore(_Strict):
     truth: Pairs
     predictions: Pairs
     probabilities: tuple[float, ...]
+    nuclei_log_odds: float | None = None
 
-    def scored(self) -> ScoredImage:
-        """As the metrics take it."""
-        return ScoredImage(
-            np.array(self.truth, dtype=np.float64).reshape(-1, 2),
-            np.array(self.predictions, dtype=np.float64).reshape(-1, 2),
-            np.array(self.probabilities, dtype=np.float64),
+    def scored(self, floor: float = 0.0) -> ScoredField:
+        """As the metrics take it; ``floor``: candidates count from no lower log-odds of nuclei."""
+        nuclei, probabilities = self.nuclei_log_odds or 0.0, np.array(self.probabilities, dtype=np.float64)
+        if self.nuclei_log_odds is not None and floor > nuclei:
+            probabilities = sigmoid(log_odds(probabilities) - (floor - nuclei))
+            nuclei = floor
+        return ScoredField(
+            truth=np.array(self.truth, dtype=np.float64).reshape(-1, 2),
+            predictions=np.array(self.predictions, dtype=np.float64).reshape(-1, 2),
+            probabilities=probabilities,
+            nuclei_log_odds=nuclei,
         )
 
 
@@ -76,6 +86,8 @@ class RunKey(_Strict):
 class RunResult(_Strict):
     """One run. ``own_threshold``: chosen on validation cases of seen sources; None where there were none.
 
+    ``own_nuclei_floor`` belongs to it (:class:`midog_qupath.models.bundle.OperatingPoint`).
+
     ``recipe_sha256`` and ``dataset_sha256`` say what was run on what, ``code_sha256`` with which learning
     code; ``mitoses_trained``: labelled mitoses it was trained on.
     """
@@ -93,13 +105,14 @@ class RunResult(_Strict):
     software: dict[str, str]
     mitoses_trained: int = 0
     own_threshold: float | None = None
+    own_nuclei_floor: float = 0.0
     own_atypical_threshold: float | None = None
     fields: tuple[FieldScore, ...] = ()
     types: TypeScores = TypeScores()
 
     @cached_property
-    def images(self) -> tuple[ScoredImage, ...]:
-        """The fields as the metrics take them."""
+    def images(self) -> tuple[ScoredField, ...]:
+        """The fields as the metrics take them, candidates counted from their nuclei however low."""
         return tuple(field.scored() for field in self.fields)
 
 

@@ -23,7 +23,7 @@ from midog_qupath.models.bundle import (
     save_bundle,
 )
 from training.experiments.folds import EVERYTHING, FINE_TUNING_SOURCE, IN_DOMAIN, SOURCES
-from training.experiments.outcomes import detection_threshold
+from training.experiments.outcomes import decision
 from training.experiments.plan import HERE, load_experiment
 from training.experiments.records import RunResult
 from training.experiments.runs import Bench, Run, Start, runs_of
@@ -51,13 +51,13 @@ def start_model(bench: Bench, steps: int | None) -> Start:
     sources = [(run, result) for run, result in made if run.fold.group == SOURCES]
     mine = next((pair for pair in sources if pair[0].fold.name == FINE_TUNING_SOURCE), None)
     others = [result for _, result in sources if result.key.fold != FINE_TUNING_SOURCE]
-    threshold = detection_threshold(mine[1], others) if mine else None
-    if mine is None or threshold is None:
+    chosen = decision(mine[1], others) if mine else None
+    if mine is None or chosen is None:
         raise DatasetError(
             "The model to fine-tune, trained without the left-out source, is not made yet.",
             "Run the experiment `released` first (its folds of left-out sources).",
         )
-    return Start(mine[0].model(bench), threshold, mine[1].recipe_sha256)
+    return Start(mine[0].model(bench), chosen.threshold, mine[1].recipe_sha256)
 
 
 def publish(bench: Bench, steps: int | None, results: Path, folder: Path) -> Path:

@@ -234,6 +234,7 @@ def score(run: Run, bench: Bench, bundle: Bundle) -> RunResult:
     return _result(run, bench, data).model_copy(
         update={
             "own_threshold": _own_threshold(run, point, chosen),
+            "own_nuclei_floor": point.nuclei_floor,
             "own_atypical_threshold": point.atypical_threshold if chosen or own else None,
             "fields": score_fields(bundle, test, bench.progress) if test else (),
             "types": student_types(bundle, test) if test else TypeScores(),

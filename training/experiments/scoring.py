@@ -11,7 +11,6 @@ from midog_qupath.dataset.format import Split
 from midog_qupath.dataset.store import Dataset
 from midog_qupath.errors import DatasetError
 from midog_qupath.evaluation.matching import Points
-from midog_qupath.evaluation.metrics import ScoredImage
 from midog_qupath.learning import scoring
 from midog_qupath.learning.ground import AreaGround, Ground, gather
 from midog_qupath.learning.labels import Label
@@ -39,7 +38,7 @@ def score_fields(bundle: Bundle, ground: Ground, progress: Progress) -> tuple[Fi
     return tuple(_field(area, image) for area, image in zip(areas, scored, strict=True))
 
 
-def _field(area: AreaGround, image: ScoredImage) -> FieldScore:
+def _field(area: AreaGround, image: scoring.ScoredField) -> FieldScore:
     return FieldScore(
         image=area.image.name,
         case=area.image.case,
@@ -48,6 +47,7 @@ def _field(area: AreaGround, image: ScoredImage) -> FieldScore:
         truth=_pairs(image.truth),
         predictions=_pairs(image.predictions),
         probabilities=tuple(float(p) for p in image.probabilities),
+        nuclei_log_odds=image.nuclei_log_odds,
     )
 
 
