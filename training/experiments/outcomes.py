@@ -18,7 +18,7 @@ from midog_qupath.evaluation.curves import roc_auc
 from midog_qupath.evaluation.metrics import Counts, ScoredImage, best_threshold, count, pooled, type_score
 from midog_qupath.learning.operating_point import best_type_threshold, lowest_nuclei
 from midog_qupath.learning.scoring import ScoredField
-from training.experiments.folds import OWN
+from training.experiments.folds import OWN, SOURCES
 from training.experiments.measures import (
     detection_figures,
     threshold_free_figures,
@@ -40,19 +40,22 @@ def outcomes(results: Sequence[RunResult]) -> tuple[list[Line], list[Line]]:
     runs: list[Line] = []
     cases: list[Line] = []
     for result in results:
-        others = [r for r in results if _chooses_for(r, result)]
+        others = [r for r in results if _chooses_for(r, result, result.threshold_from)]
+        left_out = [r for r in results if _chooses_for(r, result, SOURCES)]
         key: Line = {"row": result.key.row, "fold": result.key.fold, "seed": result.key.seed}
         detection, by_field = _detection(result, others)
+        if result.threshold_from == OWN and detection.get("mitoses"):
+            detection |= {"f1_left_out_threshold": _f1(result, _from_left_out(left_out))}
         types, by_case = _types(result, others)
         runs.append({**key, **_about(result), **detection, **types})
         cases.extend({**key, "group": result.group, **line} for line in [*by_field, *by_case])
     return runs, cases
 
 
-def _chooses_for(other: RunResult, result: RunResult) -> bool:
-    """Whether the left-out predictions of ``other`` choose the threshold of ``result``."""
+def _chooses_for(other: RunResult, result: RunResult, group: str) -> bool:
+    """Whether the left-out predictions of ``other``, a fold of this group, choose a threshold for it."""
     same = (other.key.row, other.key.seed) == (result.key.row, result.key.seed)
-    return same and other.group == result.threshold_from and other.key.fold != result.key.fold
+    return same and other.group == group and other.key.fold != result.key.fold
 
 
 def _about(result: RunResult) -> Line:
@@ -86,6 +89,10 @@ def decision(result: RunResult, others: Sequence[RunResult]) -> Decision | None:
     if result.threshold_from == OWN:
         own = result.own_threshold
         return None if own is None else Decision(own, result.own_nuclei_floor)
+    return _from_left_out(others)
+
+
+def _from_left_out(others: Sequence[RunResult]) -> Decision | None:
     images = [image for other in others for image in other.images]
     if not any(len(i.truth) for i in images) or not any(len(i.predictions) for i in images):
         return None
@@ -125,8 +132,11 @@ def _own_threshold(result: RunResult) -> Line:
     if result.own_threshold is None:
         return {"own_threshold": None}
     own = Decision(result.own_threshold, result.own_nuclei_floor)
-    f1 = pooled(own.images(result), own.threshold).f1
-    return {"own_threshold": own.threshold, "f1_own_threshold": f1}
+    return {"own_threshold": own.threshold, "f1_own_threshold": _f1(result, own)}
+
+
+def _f1(result: RunResult, chosen: Decision | None) -> float | None:
+    return pooled(chosen.images(result), chosen.threshold).f1 if chosen else None
 
 
 def _field_units(result: RunResult, images: Sequence[ScoredImage], threshold: float) -> list[Line]:
