@@ -35,10 +35,11 @@ _CODE = ("learning", "models", "inference", "evaluation")
 
 @dataclass(frozen=True)
 class Start:
-    """A model to begin with: its file, threshold, and the digest of the run that made it."""
+    """A model to begin with: its file, threshold with its floor of nuclei, and the digest of its run."""
 
     model: Path
     threshold: float
+    nuclei_floor: float
     sha256: str
 
 
@@ -233,8 +234,7 @@ def score(run: Run, bench: Bench, bundle: Bundle) -> RunResult:
     own = run.fold.threshold_from == OWN
     return _result(run, bench, data).model_copy(
         update={
-            "own_threshold": _own_threshold(run, point, chosen),
-            "own_nuclei_floor": point.nuclei_floor,
+            **_own_threshold(run, point, chosen),
             "own_atypical_threshold": point.atypical_threshold if chosen or own else None,
             "fields": score_fields(bundle, test, bench.progress) if test else (),
             "types": student_types(bundle, test) if test else TypeScores(),
@@ -243,11 +243,12 @@ def score(run: Run, bench: Bench, bundle: Bundle) -> RunResult:
     )
 
 
-def _own_threshold(run: Run, point: OperatingPoint, chosen: bool) -> float | None:
+def _own_threshold(run: Run, point: OperatingPoint, chosen: bool) -> dict[str, float | None]:
     """What a user of this model would have: its own choice, else the start model's, else the default."""
     if not chosen and run.start:
-        return run.start.threshold
-    return point.threshold if chosen or run.fold.threshold_from == OWN else None
+        return {"own_threshold": run.start.threshold, "own_nuclei_floor": run.start.nuclei_floor}
+    threshold = point.threshold if chosen or run.fold.threshold_from == OWN else None
+    return {"own_threshold": threshold, "own_nuclei_floor": point.nuclei_floor}
 
 
 def _result(run: Run, bench: Bench, data: Dataset) -> RunResult:
