@@ -243,16 +243,16 @@ def scored(name: str, probabilities: tuple[float, ...], hits: int, nuclei: float
     )
 
 
-def test_the_floor_of_nuclei_comes_with_the_threshold() -> None:
+def test_the_level_of_nuclei_comes_with_the_threshold() -> None:
     chooses = result("one", "g", scored("one", (0.9, 0.8, 0.7, 0.1), 2, nuclei=4.0))
-    # Log-odds 1.4 and 1.0: where nuclei count from 2 instead of 4, both are below the threshold's 1.1.
+    # Log-odds 1.4 and 1.0, the threshold's 1.1: where nuclei have 2 instead of 4 both lose 1.
     lower, higher = (result("two", "g", scored("two", (0.8, 0.73), 1, nuclei=n)) for n in (2.0, 5.0))
     for other, found in ((lower, 0), (higher, 1)):
         runs, _ = outcomes([chooses, other])
         line = next(line for line in runs if line["fold"] == "two")
-        assert (line["nuclei_floor"], line["tp"], line["fp"]) == (4.0, found, 0)
+        assert (line["nuclei_level"], line["tp"], line["fp"]) == (4.0, found, 0)
     runs, _ = outcomes([chooses, result("two", "g", scored("two", (0.8, 0.73), 1))])
-    assert "nuclei_floor" in runs[1], "the threshold's floor is told even where a result has no nuclei"
+    assert "nuclei_level" in runs[1], "the threshold's nuclei are told even where a result has none"
     assert runs[1]["tp"] == 1
 
 

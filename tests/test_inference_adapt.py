@@ -94,13 +94,13 @@ def test_images_of_one_domain_share_the_measure_of_their_nuclei():
     assert measure["other"] == pytest.approx(8.2, abs=0.1)
 
 
-def test_nuclei_that_look_more_normal_than_where_the_threshold_was_chosen_lower_no_bar():
+def test_where_nuclei_look_more_normal_than_where_the_threshold_was_chosen_half_of_it_counts():
     bundle = adapting(share=0)
-    point = bundle.card.operating_point.model_copy(update={"nuclei_floor": 4.0})
+    point = bundle.card.operating_point.model_copy(update={"nuclei_level": 4.0})
     bundle = replace(bundle, card=bundle.card.model_copy(update={"operating_point": point}))
     looks = {name: Look((), counted(value, um2=1e8)) for name, value in (("seen", 1.0), ("unseen", 6.0))}
     adapter = Adapter(bundle, looks, {"seen": "one", "unseen": "other"})
-    assert adapter.bundle_for("seen").nuclei_log_odds == 4.0
+    assert adapter.bundle_for("seen").nuclei_log_odds == pytest.approx((1.2 + 4.0) / 2, abs=0.1)
     assert adapter.bundle_for("unseen").nuclei_log_odds == pytest.approx(6.2, abs=0.1)
 
 

@@ -170,16 +170,16 @@ def test_the_threshold_lives_on_the_calibrated_scale(rng):
     assert point.threshold == pytest.approx(counts.f1 / 2, abs=0.25)
 
 
-def test_the_lowest_nuclei_around_mitoses_become_the_floor(rng):
+def test_the_lowest_nuclei_around_mitoses_come_with_the_threshold(rng):
     one, other, empty = fields(rng, 3)
     images = [
         replace(one, nuclei_log_odds=4.5),
         replace(other, nuclei_log_odds=3.0),
         replace(empty, truth=empty.truth[:0], nuclei_log_odds=1.0),
     ]
-    assert operating_point_from(images, *NO_TYPES, "x", OperatingPoint()).nuclei_floor == 3.0
-    # Where nothing is chosen, floor and threshold of before stay together.
-    before = OperatingPoint(threshold=0.8, nuclei_floor=2.0)
+    assert operating_point_from(images, *NO_TYPES, "x", OperatingPoint()).nuclei_level == 3.0
+    # Where nothing is chosen, threshold and nuclei of before stay together.
+    before = OperatingPoint(threshold=0.8, nuclei_level=2.0)
     assert operating_point_from(images[2:], *NO_TYPES, "x", before) == before
 
 

@@ -75,7 +75,7 @@ def operating_point_from(
     ----------
     images
         Truth and candidates (from the floor of detection) of exhaustively labelled ground, each counted from
-        its nuclei; the lowest of those with a mitosis become the floor for other images.
+        its nuclei; the lowest of those with a mitosis become the result's ``nuclei_level``.
     typed_labels, typed_probabilities
         (N,) whether a mitosis of known type is atypical, and P(atypical | mitosis); empty for none.
     chosen_on
@@ -104,7 +104,7 @@ def _for_mitoses(images: Sequence[ScoredField], chosen_on: str) -> dict[str, obj
     threshold, counts = best_threshold([_calibrated(image, calibration) for image in images])
     return {
         "threshold": threshold,
-        "nuclei_floor": lowest_nuclei(images),
+        "nuclei_level": lowest_nuclei(images),
         "chosen_on": f"{mitoses} mitoses of {chosen_on}, F1 there {counts.f1:.3f}",
         "mitosis_calibration": calibration,
     }

@@ -42,11 +42,11 @@ def score_fields(
     """Candidates and truth of all exhaustively labelled areas; mosaics are none.
 
     ``bundle`` must not be calibrated: candidates are those of the detection's floor. They count from their
-    nuclei however low these are: no threshold is there yet that was chosen on others (``nuclei_floor``).
+    nuclei however low these are: no threshold is there yet that was chosen elsewhere (``nuclei_level``).
     ``runtime``: with what the areas are searched; None: the reference.
     """
     fields = [area for area in ground.areas if area.exhaustive.any()]
-    adapter = used_to(_without_floor(bundle), fields, ground, progress)
+    adapter = used_to(_without_level(bundle), fields, ground, progress)
     scored = []
     with progress.task("choosing the threshold", len(fields), "areas") as advance:
         for number, area in enumerate(fields):
@@ -55,8 +55,8 @@ def score_fields(
     return scored
 
 
-def _without_floor(bundle: Bundle) -> Bundle:
-    point = bundle.card.operating_point.model_copy(update={"nuclei_floor": 0.0})
+def _without_level(bundle: Bundle) -> Bundle:
+    point = bundle.card.operating_point.model_copy(update={"nuclei_level": 0.0})
     return replace(bundle, card=bundle.card.model_copy(update={"operating_point": point}))
 
 

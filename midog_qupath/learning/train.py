@@ -157,8 +157,9 @@ def _finish(training: Training, student: Student, validation: Ground | None, sta
     """Choose the operating point, write the bundle and the curves, remove the work files."""
     before = unchosen(training.recipe.operating_point)
     if start and scores_alike(before, start.card.operating_point):
-        # Better than none: cases that chose it were left out of the model that this one continues.
-        before = start.card.operating_point
+        # Better than none: cases that chose it were left out of the model that this one continues. But a
+        # level of nuclei belongs to its weights, which have moved.
+        before = start.card.operating_point.model_copy(update={"nuclei_level": 0.0})
     card = training.card.model_copy(update={"operating_point": before})
     round_weights(student)
     bundle = Bundle(card, student.eval(), "")

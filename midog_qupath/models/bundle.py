@@ -35,11 +35,10 @@ class OperatingPoint(BaseModel):
     classifier in the mitosis probability (0 = segmentation alone). ``chosen_on``: in words, the split and
     number of mitoses that chose the thresholds. ``statistics_share``: share of an image's own statistics in
     batch normalisation; ``nuclei_quantile``: from which quantile of the nuclei's log-odds those of
-    candidates count; 0 switches either off (:mod:`midog_qupath.inference.adapt`). ``nuclei_floor``: the
-    lowest log-odds that they count from, those of the nuclei around the mitoses that chose the threshold:
-    where nuclei look more normal than there, the bar comes no further down. ``mitosis_calibration``,
-    ``atypical_calibration``: of the mitosis probability and of P(atypical | mitosis); None: as the network
-    says.
+    candidates count; 0 switches either off (:mod:`midog_qupath.inference.adapt`). ``nuclei_level``: the
+    lowest log-odds of nuclei around the mitoses that chose the threshold; where nuclei look more normal than
+    there, candidates count from half way. ``mitosis_calibration``, ``atypical_calibration``: of the mitosis
+    probability and of P(atypical | mitosis); None: as the network says.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,7 +48,7 @@ class OperatingPoint(BaseModel):
     verifier_weight: float = Field(default=0.0, ge=0, le=1)
     statistics_share: float = Field(default=0.0, ge=0, le=1)
     nuclei_quantile: float = Field(default=0.0, ge=0, lt=1)
-    nuclei_floor: float = Field(default=0.0, ge=0)
+    nuclei_level: float = Field(default=0.0, ge=0)
     chosen_on: str = "default: no left-out cases to choose on"
     mitosis_calibration: Calibration | None = None
     atypical_calibration: Calibration | None = None

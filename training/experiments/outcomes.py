@@ -74,21 +74,21 @@ def _about(result: RunResult) -> Line:
 
 @dataclass(frozen=True)
 class Decision:
-    """From which probability a candidate of a run counts, and the floor of its nuclei that belongs to it."""
+    """From which probability a candidate of a run counts, and at which level of nuclei that was chosen."""
 
     threshold: float
-    nuclei_floor: float
+    nuclei_level: float
 
     def images(self, result: RunResult) -> list[ScoredField]:
         """The fields of a run as its user would see them."""
-        return [field.scored(self.nuclei_floor) for field in result.fields]
+        return [field.scored(self.nuclei_level) for field in result.fields]
 
 
 def decision(result: RunResult, others: Sequence[RunResult]) -> Decision | None:
     """That of a run: its own, or the best on what others say of the folds left out for them."""
     if result.threshold_from == OWN:
         own = result.own_threshold
-        return None if own is None else Decision(own, result.own_nuclei_floor)
+        return None if own is None else Decision(own, result.own_nuclei_level)
     return _from_left_out(others)
 
 
@@ -115,7 +115,7 @@ def _detection(result: RunResult, others: Sequence[RunResult]) -> tuple[Line, li
     images: Sequence[ScoredImage] = chosen.images(result) if chosen else result.images
     mm2 = sum(field.mm2 for field in result.fields)
     line: Line = {"threshold": chosen.threshold if chosen else None}
-    line |= {"nuclei_floor": chosen.nuclei_floor} if chosen and chosen.nuclei_floor else {}
+    line |= {"nuclei_level": chosen.nuclei_level} if chosen and chosen.nuclei_level else {}
     line |= {"mitoses": sum(len(i.truth) for i in images), "mm2": mm2}
     units: list[Line] = []
     if chosen is not None:
@@ -131,7 +131,7 @@ def _own_threshold(result: RunResult) -> Line:
     """The F1 that a user of this very model has, whose threshold was chosen on sources that it has seen."""
     if result.own_threshold is None:
         return {"own_threshold": None}
-    own = Decision(result.own_threshold, result.own_nuclei_floor)
+    own = Decision(result.own_threshold, result.own_nuclei_level)
     return {"own_threshold": own.threshold, "f1_own_threshold": _f1(result, own)}
 
 

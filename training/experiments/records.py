@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from midog_qupath.errors import DatasetError
 from midog_qupath.files import write_json
+from midog_qupath.inference.adapt import counted_from
 from midog_qupath.learning.scoring import ScoredField
 from midog_qupath.models.calibration import log_odds, sigmoid
 
@@ -42,12 +43,12 @@ class FieldScore(_Strict):
     probabilities: tuple[float, ...]
     nuclei_log_odds: float | None = None
 
-    def scored(self, floor: float = 0.0) -> ScoredField:
-        """As the metrics take it; ``floor``: candidates count from no lower log-odds of nuclei."""
+    def scored(self, chosen_at: float = 0.0) -> ScoredField:
+        """As the metrics take it, and as a threshold does that was chosen at this level of nuclei."""
         nuclei, probabilities = self.nuclei_log_odds or 0.0, np.array(self.probabilities, dtype=np.float64)
-        if self.nuclei_log_odds is not None and floor > nuclei:
-            probabilities = sigmoid(log_odds(probabilities) - (floor - nuclei))
-            nuclei = floor
+        if self.nuclei_log_odds is not None and chosen_at > nuclei:
+            nuclei = counted_from(self.nuclei_log_odds, chosen_at)
+            probabilities = sigmoid(log_odds(probabilities) - (nuclei - self.nuclei_log_odds))
         return ScoredField(
             truth=np.array(self.truth, dtype=np.float64).reshape(-1, 2),
             predictions=np.array(self.predictions, dtype=np.float64).reshape(-1, 2),
@@ -86,7 +87,7 @@ class RunKey(_Strict):
 class RunResult(_Strict):
     """One run. ``own_threshold``: chosen on validation cases of seen sources; None where there were none.
 
-    ``own_nuclei_floor`` belongs to it (:class:`midog_qupath.models.bundle.OperatingPoint`).
+    ``own_nuclei_level`` belongs to it (:class:`midog_qupath.models.bundle.OperatingPoint`).
 
     ``recipe_sha256`` and ``dataset_sha256`` say what was run on what, ``code_sha256`` with which learning
     code; ``mitoses_trained``: labelled mitoses it was trained on.
@@ -105,7 +106,7 @@ class RunResult(_Strict):
     software: dict[str, str]
     mitoses_trained: int = 0
     own_threshold: float | None = None
-    own_nuclei_floor: float = 0.0
+    own_nuclei_level: float = 0.0
     own_atypical_threshold: float | None = None
     fields: tuple[FieldScore, ...] = ()
     types: TypeScores = TypeScores()

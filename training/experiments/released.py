@@ -57,7 +57,7 @@ def start_model(bench: Bench, steps: int | None) -> Start:
             "The model to fine-tune, trained without the left-out source, is not made yet.",
             "Run the experiment `released` first (its folds of left-out sources).",
         )
-    return Start(mine[0].model(bench), chosen.threshold, chosen.nuclei_floor, mine[1].recipe_sha256)
+    return Start(mine[0].model(bench), chosen.threshold, chosen.nuclei_level, mine[1].recipe_sha256)
 
 
 def publish(bench: Bench, steps: int | None, results: Path, folder: Path) -> Path:

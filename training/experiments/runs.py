@@ -35,11 +35,11 @@ _CODE = ("learning", "models", "inference", "evaluation")
 
 @dataclass(frozen=True)
 class Start:
-    """A model to begin with: its file, threshold with its floor of nuclei, and the digest of its run."""
+    """A model to begin with: its file, threshold, at which level of nuclei, and the digest of its run."""
 
     model: Path
     threshold: float
-    nuclei_floor: float
+    nuclei_level: float
     sha256: str
 
 
@@ -246,9 +246,11 @@ def score(run: Run, bench: Bench, bundle: Bundle) -> RunResult:
 def _own_threshold(run: Run, point: OperatingPoint, chosen: bool) -> dict[str, float | None]:
     """What a user of this model would have: its own choice, else the start model's, else the default."""
     if not chosen and run.start:
-        return {"own_threshold": run.start.threshold, "own_nuclei_floor": run.start.nuclei_floor}
+        # A level of nuclei belongs to the very weights.
+        level = run.start.nuclei_level if run.row.learner == "as-is" else 0.0
+        return {"own_threshold": run.start.threshold, "own_nuclei_level": level}
     threshold = point.threshold if chosen or run.fold.threshold_from == OWN else None
-    return {"own_threshold": threshold, "own_nuclei_floor": point.nuclei_floor}
+    return {"own_threshold": threshold, "own_nuclei_level": point.nuclei_level}
 
 
 def _result(run: Run, bench: Bench, data: Dataset) -> RunResult:
