@@ -28,8 +28,8 @@ _THRESHOLDS: Mapping[str, str] = {
     "row, same seed). Mosaics only: every mitosis is known to be one, and only its type is asked.",
     SCANNERS: "One scanner left out at a time, all its slides; the threshold is chosen on the left-out "
     "predictions for the other scanners.",
-    IN_DOMAIN: "Left-out cases of the sources trained on; the threshold is chosen on other such cases. *The "
-    "released model's threshold*: chosen, as the released model's is, on the sources left out.",
+    IN_DOMAIN: "Left-out cases of the sources trained on; the threshold is chosen on other such cases. "
+    "*Threshold from sources left out*: as the released model's is chosen.",
     NEGATIVES: "A source without mitoses, left out; threshold from the left-out sources with mitoses.",
     FEW_LABELS: "Fields of one source drawn at random (another draw for each seed) until they hold so "
     "many mitoses; tested on fields outside the largest draw. The model to start from has not seen the "

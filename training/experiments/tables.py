@@ -42,7 +42,7 @@ DETECTION = Kind(
         ("ap", "AP"),
         ("froc", "FROC"),
         ("f1_own_threshold", "F1, threshold from seen sources"),
-        ("f1_left_out_threshold", "F1, the released model's threshold"),
+        ("f1_left_out_threshold", "F1, threshold from sources left out"),
         ("f1_hindsight", "F1, best in hindsight"),
     ),
 )
