@@ -16,7 +16,7 @@ from midog_qupath.cli.common import (
     print_json,
 )
 from midog_qupath.units import COARSE_MPP, REFUSED_MPP, WORKING_MPP, MicronsPerPixel
-from midog_qupath.wording import counted
+from midog_qupath.wording import counted, first_of
 
 if TYPE_CHECKING:
     from midog_qupath.inference.crops import CropReport
@@ -72,8 +72,7 @@ def command(
 
 def _warn_of(what: str, names: Sequence[str], progress: TerminalProgress) -> None:
     if names:
-        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        progress.warn(f"These crops {what}; their type means nothing: {', '.join(names[:5])}{more}.")
+        progress.warn(f"These crops {what}; their type means nothing: {first_of(names, 5)}.")
 
 
 def _write(path: Path, report: CropReport, progress: TerminalProgress) -> None:

@@ -17,6 +17,7 @@ from midog_qupath.cli.common import (
     store_option,
 )
 from midog_qupath.errors import LabelsError
+from midog_qupath.wording import counted, first_of
 
 if TYPE_CHECKING:
     from midog_qupath.project.labels.plan import ImportPlan
@@ -190,10 +191,10 @@ def _show(summary: dict[str, Any], progress: TerminalProgress) -> None:
             progress.warn(f"{row['name']}: its metadata say {key} = {value}; that stays.")
     verb = "would be added to" if summary["dry_run"] else "added to"
     done = sum(row["error"] is None for row in summary["images"])
-    progress.note(f"{_many(summary['added'], 'label')} {verb} {_many(done, 'image')}.")
+    progress.note(f"{counted(summary['added'], 'label')} {verb} {counted(done, 'image')}.")
     if gone := sum(row["deleted_since"] for row in summary["images"]):
         progress.note(
-            f"{_many(gone, 'label')} of earlier imports, deleted since, left out: "
+            f"{counted(gone, 'label')} of earlier imports, deleted since, left out: "
             "--bring-back adds them again."
         )
     _show_unmatched(summary, progress)
@@ -209,13 +210,8 @@ def _show_unmatched(summary: dict[str, Any], progress: TerminalProgress) -> None
     }
     for key, what in said.items():
         if names := summary[key]:
-            more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
-            progress.note(f"{_many(len(names), 'image')} {what}: {', '.join(names[:_NAMES])}{more}.")
+            progress.note(f"{counted(len(names), 'image')} {what}: {first_of(names, _NAMES)}.")
     for reason, count in summary["left_out"].items():
-        progress.note(f"{_many(count, 'object')} left out: {reason}.")
+        progress.note(f"{counted(count, 'object')} left out: {reason}.")
     if summary["backup"]:
         progress.note(f"The project as it was: {summary['backup']}")
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"

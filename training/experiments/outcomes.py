@@ -41,10 +41,10 @@ def outcomes(results: Sequence[RunResult]) -> tuple[list[Line], list[Line]]:
     cases: list[Line] = []
     for result in results:
         others = [r for r in results if _chooses_for(r, result, result.threshold_from)]
-        left_out = [r for r in results if _chooses_for(r, result, SOURCES)]
         key: Line = {"row": result.key.row, "fold": result.key.fold, "seed": result.key.seed}
         detection, by_field = _detection(result, others)
         if result.threshold_from == OWN and detection.get("mitoses"):
+            left_out = [r for r in results if _chooses_for(r, result, SOURCES)]
             detection |= {"f1_left_out_threshold": _f1(result, _from_left_out(left_out))}
         types, by_case = _types(result, others)
         runs.append({**key, **_about(result), **detection, **types})

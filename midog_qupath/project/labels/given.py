@@ -10,6 +10,7 @@ from midog_qupath.errors import LabelsError
 from midog_qupath.project.classes import ClassMap, Role
 from midog_qupath.project.classes_file import normalised
 from midog_qupath.project.model import PathObject
+from midog_qupath.wording import first_of
 
 #: Words of data sets and tools for what a class of ours means. ``NMF`` is none of them: it stands for
 #: "non-mitotic figure" in one MIDOG file and for "normal mitotic figure" in another.
@@ -101,10 +102,9 @@ class Words:
         """LabelsError that names the words without a meaning, and how often each occurs."""
         counts = Counter(word for word in words if self.class_of(word) is None)
         if counts:
-            listed = ", ".join(f"{word!r} ({count})" for word, count in counts.most_common(5))
-            more = f" and {len(counts) - 5} more" if len(counts) > 5 else ""
+            unknown = [f"{word!r} ({count})" for word, count in counts.most_common()]
             raise LabelsError(
-                f"{source} has labels of unknown meaning: {listed}{more}.",
+                f"{source} has labels of unknown meaning: {first_of(unknown, 5)}.",
                 f"Say what they mean with --label WORD=ROLE; roles: {', '.join(_ROLES)}, {IGNORE}.",
             )
 
